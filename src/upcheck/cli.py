@@ -1,0 +1,164 @@
+"""The command line: each command is a door to one room."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+import upcheck
+from upcheck.history import History, HistoryError, Streak
+from upcheck.result import ExitCode, exit_code
+from upcheck.settings import Settings, SettingsError, nearest
+
+EXAMPLES = """\b
+Examples:
+  upcheck check                          prove everything against a collector of our own
+  upcheck check --target https://api...  the same against a service that runs
+  upcheck check -k disk                  only some of it: what follows goes to pytest
+  upcheck tools list                     which promtool, amtool, ... are used
+  upcheck init my-monitoring             a monitoring repo of your own
+"""
+
+
+@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(upcheck.__version__, prog_name="upcheck", message="%(prog)s %(version)s")
+def main() -> None:
+    """Monitoring as code, in pytest."""
+
+
+def _settings() -> Settings:
+    try:
+        return Settings.load(Path.cwd())
+    except SettingsError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _style(text: str, colour: str) -> str:
+    return click.style(text, fg=colour)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@click.option("--target", metavar="URL", help="Ask URL; no collector is started.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what pytest printed, too.")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def check(target: str | None, verbose: bool, pytest_arguments: tuple[str, ...]) -> None:
+    """Run the live checks, the rule tests and the configuration checks, and print a verdict.
+
+    Starts the repo's collector.py on a free port, unless --target names a service. Further arguments are pytest's.
+
+    \b
+    Exit codes: 0 everything held, 1 something failed, 2 wrong usage, 3 could not tell.
+    """
+    from upcheck import run, tools
+    from upcheck.report import verdict
+
+    settings = _settings()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the collector we started is stopped, too
+    began = time.monotonic()
+    try:
+        tools.ensure(
+            ("promtool", "amtool", "prometheus", "alertmanager"), settings, say=lambda text: click.echo(text, err=True)
+        )
+    except tools.ToolError as error:
+        click.echo(f"{error}\n", err=True)  # the live checks can go on; what needs the tools is an error of its own
+    with contextlib.ExitStack() as stack:
+        if target is None:
+            try:
+                target = stack.enter_context(run.collector(settings))
+            except run.RunError as error:
+                click.echo(str(error), err=True)
+                sys.exit(ExitCode.UNKNOWN)
+            click.echo(f"{'collector':<11} {target:<24} up in {time.monotonic() - began:.1f} s")
+        else:
+            click.echo(f"{'target':<11} {target}")
+        report = run.pytest(settings, ["--target", target, *pytest_arguments], progress=_progress)
+    if verbose or report.usage or not report.results:
+        click.echo(report.output, err=report.usage)
+    if report.usage:
+        sys.exit(ExitCode.USAGE)
+    for line in verdict.counts(report.results, _style):
+        click.echo(line)
+    if bad := verdict.failures(report.results, _streaks(settings), _style):
+        click.echo("\n" + "\n".join(bad))
+    for warning in report.warnings:
+        click.echo(f"{'warning':<11} {_style(warning, 'yellow')}")
+    click.echo(verdict.total(report.results, time.monotonic() - began, _style))
+    sys.exit(exit_code(report.results))
+
+
+def _progress(done: int, of: int) -> None:
+    if sys.stderr.isatty() and of:
+        click.echo(f"\r{done}/{of}\r", nl=False, err=True)
+
+
+def _streaks(settings: Settings) -> Callable[[str], Streak | None]:
+    try:
+        return History(settings.history).streak
+    except HistoryError:
+        return lambda check: None  # the run has warned of it already
+
+
+@main.group()
+def tools() -> None:
+    """The real promtool, amtool, prometheus, alertmanager and blackbox_exporter."""
+
+
+@tools.command("list")
+def tools_list() -> None:
+    """Print which are found, their versions, and where they are from."""
+    from upcheck import tools as room
+
+    click.echo(room.table(_settings()))
+
+
+@tools.command("install")
+@click.argument("names", nargs=-1)
+def tools_install(names: tuple[str, ...]) -> None:
+    """Fetch NAMES (default: all that are missing) into the tools folder, without root.
+
+    \b
+    Examples:
+      upcheck tools install
+      upcheck tools install blackbox_exporter
+    """
+    from upcheck import tools as room
+
+    if unknown := [name for name in names if name not in room.NAMES]:
+        raise click.UsageError(f"no tool is called '{unknown[0]}'{nearest(unknown[0], room.NAMES)}")
+    settings = _settings()
+    try:
+        room.ensure(names or room.NAMES, settings, say=lambda text: click.echo(text, err=True))
+    except room.ToolError as error:
+        click.echo(str(error), err=True)
+        sys.exit(ExitCode.UNKNOWN)
+    click.echo(room.table(settings))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+def init(folder: Path) -> None:
+    """Write a monitoring repo into FOLDER (default: this one): checks, rules, their tests, a Makefile.
+
+    \b
+    Example:
+      upcheck init my-monitoring && cd my-monitoring && make check
+    """
+    from upcheck import scaffold
+
+    try:
+        written = scaffold.write(folder)
+    except scaffold.ScaffoldError as error:
+        raise click.UsageError(str(error)) from None
+    click.echo(
+        f"{len(written)} files in {folder}. Next: " + ("" if folder == Path() else f"cd {folder} && ") + "make check"
+    )
+
+
+if __name__ == "__main__":
+    main()

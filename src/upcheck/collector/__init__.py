@@ -1,0 +1,56 @@
+"""The collector: a small HTTP process that says how this host and its components are."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+from upcheck.collector.app import create_app
+from upcheck.health import Health, metrics_component, system_component
+from upcheck.system import Clock, SystemCollector
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from starlette.applications import Starlette
+
+__all__ = ["Collector"]
+
+
+class Collector:
+    """The host's metrics, the process's own, and two health components, ready to be added to.
+
+    `registry`: where your own prometheus_client metrics go (`Gauge("queue_jobs", "...", registry=collector.registry)`).
+    `health`: `@collector.health("queue", interval=30)` makes a function a health component.
+    `app`: the ASGI application, for a server of your own; `serve()` runs it with ours.
+    """
+
+    def __init__(self, *, clock: Clock = time) -> None:
+        self._clock = clock
+        self.registry = CollectorRegistry()
+        self.system = SystemCollector(clock=clock)
+        self.registry.register(self.system)
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        self.health = Health(clock)
+        self.health.register("system", system_component(self.system))
+        self.health.register("metrics", metrics_component(self.system))
+
+    @cached_property
+    def app(self) -> Starlette:
+        """The ASGI application; its lifespan runs the background work."""
+        return create_app(registry=self.registry, system=self.system, health=self.health, clock=self._clock)
+
+    def serve(self, argv: Sequence[str] | None = None) -> None:
+        """Serve until SIGTERM or SIGINT, with the flags in *argv* (`sys.argv[1:]`); `--help` lists them.
+
+        Raises SystemExit: 2 for a wrong flag, 3 where the address can't be listened on.
+        """
+        # Here, not above: uvicorn brings click along, and the app is of use without either.
+        from upcheck.collector.serve import serve
+
+        serve(self, argv)

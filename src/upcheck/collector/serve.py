@@ -1,0 +1,214 @@
+"""Serving: the address, the signals, the one line on stdout, and the end in bounded time."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import errno
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import FrameType
+
+    from upcheck.collector import Collector
+
+REQUEST_DEADLINE = 10.0  # seconds for a client to finish sending a request
+_DRAIN = 3  # seconds for the requests in flight at SIGTERM
+_LONGEST_EXIT = 4.5  # seconds from SIGTERM to the end, whatever hangs
+_CONNECTIONS = 2048  # further ones are answered 503
+_LARGEST_HEAD = 16 * 1024  # bytes of request line and headers
+_CANNOT_LISTEN = 3  # exit code
+
+_EXAMPLES = """\
+examples:
+  python collector.py                            http://127.0.0.1:9909, for this machine only
+  python collector.py --port 0                   any free port; the line on stdout says which
+  python collector.py --host 0.0.0.0             for a Prometheus on another machine
+  python collector.py --sample-interval 5        CPU usage over 5 seconds
+exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 a wrong flag, 3 the address can't be listened on
+"""
+
+
+def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
+    """Serve *collector* until a signal. Raises SystemExit with 2 for a wrong flag, 3 for a useless address."""
+    options = _options(argv)
+    collector.system.interval = options.sample_interval
+    try:
+        listener = listen(options.host, options.port)
+    except OSError as error:
+        sys.stderr.write(f"collector: {_sentence(options.host, options.port, error)}\n")
+        raise SystemExit(_CANNOT_LISTEN) from None
+    _allow_open_files(2 * _CONNECTIONS)
+    config = uvicorn.Config(
+        collector.app,
+        http=_Protocol,
+        loop="asyncio",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        backlog=_CONNECTIONS,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=_DRAIN,
+        h11_max_incomplete_event_size=_LARGEST_HEAD,
+    )
+    asyncio.run(_Server(config, collector).serve(sockets=[listener]))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises OSError.
+
+    Listening at once, not at uvicorn's start: two sockets may be bound to a port as long as neither listens.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(_CONNECTIONS)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, with our signals and our one line."""
+
+    def __init__(self, config: uvicorn.Config, collector: Collector) -> None:
+        super().__init__(config)
+        self._health = collector.health
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if sockets and not self.should_exit:
+            sys.stdout.write(f"collector   {_url(sockets[0])}   (Ctrl-C stops it)\n")
+            sys.stdout.flush()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Not uvicorn's, which raises the signal again at the end: a drained process has exit code 0."""
+        before = {number: signal.signal(number, self._leave) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _leave(self, number: int, _: FrameType | None) -> None:
+        if self.should_exit:
+            os._exit(128 + number)
+        self._health.drain()
+        self.should_exit = True
+        # A coroutine that refuses to be cancelled, or a thread of the user's own, would hold the exit for ever.
+        watchdog = threading.Timer(_LONGEST_EXIT, os._exit, (0,))
+        watchdog.daemon = True
+        watchdog.start()
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's, with a deadline for the request: its own timeouts begin after the first response."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._expect_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _expect_request(self) -> None:
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stop_waiting()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(REQUEST_DEADLINE, self.transport.abort)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog=f"python {Path(sys.argv[0]).name}",
+        description="Serves this host's metrics and health over HTTP.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=9909, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--sample-interval",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="between two background samples (default: 10)",
+    )
+    return parser.parse_args(argv)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"'{text}': expected a number from 0 to 65535")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0.1 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"'{text}': expected seconds from 0.1 to 3600")
+    return seconds
+
+
+def _sentence(host: str, port: int, error: OSError) -> str:
+    again = f"python {Path(sys.argv[0]).name}"
+    if isinstance(error, socket.gaierror):
+        return f"host '{host}' is not known here ({error.strerror}); for this machine only: {again} --host 127.0.0.1"
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} on {host} is in use; take a free one: {again} --host {host} --port 0"
+    if error.errno == errno.EACCES:
+        return f"port {port} on {host} needs privileges; take a free one: {again} --host {host} --port 0"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine, so port {port} can't be listened on; try: {again} --host 0.0.0.0"
+    return f"can't listen on port {port} of {host}: {error.strerror}; try: {again} --host 127.0.0.1 --port 0"
+
+
+def _url(listener: socket.socket) -> str:
+    host, port, *_ = listener.getsockname()
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _allow_open_files(wanted: int) -> None:
+    """A soft limit of 1,024 files, the usual one, is what 1,000 idle clients use up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    more = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < more:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (more, hard))

@@ -1,0 +1,152 @@
+"""The pytest plugin: hooks and fixtures, no logic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from upcheck.declaration import Declaration, DeclarationError
+from upcheck.plugin import hookspecs, items, session
+from upcheck.plugin.mark import declaration_of
+from upcheck.plugin.record import EXCHANGE, Recorder, facts_for, kind_of
+from upcheck.report.nagios import Nagios
+from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink
+from upcheck.result import FACT
+from upcheck.settings import Settings, SettingsError, declared
+
+if TYPE_CHECKING:
+    from upcheck.probes.http import Client
+
+_DECLARED = pytest.StashKey[bool]()
+_YAML = {".yml", ".yaml"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of our own."""
+    group = parser.getgroup("upcheck", "monitoring checks (upcheck)")
+    group.addoption("--target", metavar="URL", help="ask URL instead of [tool.upcheck] target")
+    group.addoption(
+        "--metrics-textfile", metavar="PATH", type=Path, help="write results for node_exporter's textfile collector"
+    )
+    group.addoption("--results", metavar="PATH", type=Path, help="append each result to PATH as a line of JSON")
+    group.addoption(
+        "--nagios", action="store_true", help="answer as a monitoring plugin: one line, exit code 0, 1, 2 or 3"
+    )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Make `pytest_upcheck_result` known."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@pytest.hookimpl(trylast=True)  # after the terminal reporter is there to be silenced
+def pytest_configure(config: pytest.Config) -> None:
+    """Read the settings once and open the sinks, in the one process that reports."""
+    config.addinivalue_line(
+        "markers",
+        "check(every, timeout, severity): a check, how often it runs, how long it may take, how bad its failure is",
+    )
+    try:
+        settings = Settings.load(config.rootpath)
+        config.stash[_DECLARED] = declared(config.rootpath)
+    except SettingsError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.stash[session.SETTINGS] = settings
+    if hasattr(config, "workerinput"):
+        return
+    sinks: list[Sink] = []
+    if config.stash[_DECLARED] or "UPCHECK_HISTORY" in os.environ:
+        sinks.append(HistorySink(settings.history))
+    if config.option.metrics_textfile:
+        sinks.append(TextfileSink(config.option.metrics_textfile))
+    if config.option.results:
+        sinks.append(LinesSink(config.option.results))
+    recorder = Recorder(config, settings, sinks)
+    config.pluginmanager.register(recorder, "upcheck-recorder")
+    if config.option.nagios:
+        config.pluginmanager.register(Nagios(config, recorder.results))
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """YAML below checks/, rules_tests/ and monitoring/ of a monitoring repo."""
+    if file_path.suffix not in _YAML or not parent.config.stash[_DECLARED]:
+        return None
+    settings = session.settings(parent.config)
+    if file_path.is_relative_to(settings.checks):
+        return items.YamlCheckFile.from_parent(parent, path=file_path)
+    if file_path.is_relative_to(settings.rules_tests):
+        return items.RuleTestFile.from_parent(parent, path=file_path)
+    if file_path.is_relative_to(settings.monitoring):
+        return items.ConfigFile.from_parent(parent, path=file_path)
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A file that raises SystemExit as it is imported is broken; it does not end the session."""
+    try:
+        return (yield)
+    except SystemExit as error:
+        told = f"E   SystemExit: {error.code} raised while {collector.nodeid} was imported"
+        return pytest.CollectReport(collector.nodeid, "failed", told, [])
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Refuse a mark that can't be meant, before anything runs."""
+    if item.get_closest_marker("check"):
+        try:
+            declaration_of(item)
+        except DeclarationError as error:
+            raise pytest.UsageError(str(error)) from None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have promtool begin with the rule tests while the live checks run."""
+    items.begin_rule_tests(session)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let our facts ride on the report."""
+    report = yield
+    kind = kind_of(item, session.settings(item.config))
+    if kind is not None:
+        facts = facts_for(item, kind, call, report)
+        report.user_properties.extend((FACT + name, value) for name, value in facts.items())
+    return report
+
+
+@pytest.fixture(scope="session")
+def target(pytestconfig: pytest.Config) -> str:
+    """The base URL under test, without a slash at its end."""
+    return session.target(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def promtool(pytestconfig: pytest.Config) -> Path:
+    """The path of the real promtool, for the functions of `upcheck.promtool`."""
+    return session.tool(pytestconfig, "promtool")
+
+
+@pytest.fixture
+def http(request: pytest.FixtureRequest) -> Client:
+    """An httpx client for the target: `http.get("/health")`; other hosts by their full URL.
+
+    The check's timeout bounds each request as a whole; each opens a connection of its own; proxy variables are
+    not read.
+    """
+    item = request.node
+    declaration = declaration_of(item) if isinstance(item, pytest.Item) else Declaration()
+
+    def observe(asked: str, got: str) -> None:
+        item.stash[EXCHANGE] = {"asked": asked, "got": got}
+
+    return session.client(request.config, declaration, observe)

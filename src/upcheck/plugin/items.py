@@ -1,0 +1,212 @@
+"""What is collected from YAML: checks, rule tests, and the configuration files themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from upcheck import rules, yaml_checks
+from upcheck.command import CommandError
+from upcheck.declaration import Declaration
+from upcheck.documents import DocumentError
+from upcheck.plugin import session
+from upcheck.report.block import block
+from upcheck.result import Kind
+from upcheck.rules import configs
+
+if TYPE_CHECKING:
+    from upcheck.promtool import Verdict
+
+
+class Unmet(Exception):
+    """An expectation that did not hold: a headline, and facts such as asked, got and want."""
+
+    def __init__(self, reason: str, **facts: Any) -> None:
+        super().__init__(reason)
+        self.facts = {"reason": reason, **facts}
+
+
+class File(pytest.File):
+    """A YAML file whose mistakes are reported as one sentence at file:line:column."""
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
+        """The sentence, without a traceback through the loader."""
+        return str(excinfo.value) if isinstance(excinfo.value, DocumentError) else super().repr_failure(excinfo, *args)
+
+
+class Item(pytest.Item):
+    """An item that stands at a line of a YAML file."""
+
+    kind: Kind
+    declaration = Declaration()
+
+    def __init__(self, *, line: int, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.line = line
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Where pytest says the item is (its lines count from 0)."""
+        return self.path, self.line - 1, self.name
+
+    def extra_facts(self) -> dict[str, Any]:
+        """What a result of this item says beside what every result says."""
+        return {}
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
+        """The facts for what did not hold, the sentence for what could not be told."""
+        if isinstance(excinfo.value, Unmet):
+            return f"{excinfo.value}\n{block(excinfo.value.facts)}".rstrip()
+        if isinstance(excinfo.value, session.Unknown):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, *args)
+
+
+class YamlCheckFile(File):
+    """A file of checks."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """An item for each check, in the file's order."""
+        for check in yaml_checks.load(self.path):
+            yield YamlCheckItem.from_parent(self, name=check.name, line=check.line, check=check)
+
+
+class YamlCheckItem(Item):
+    """One check: a GET, and what must hold of its answer."""
+
+    kind = Kind.CHECK
+
+    def __init__(self, *, check: yaml_checks.YamlCheck, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.check = check
+        self.declaration = check.declaration
+
+    def runtest(self) -> None:
+        """Ask once; raises Unmet with everything that does not hold."""
+        import httpx  # 150 ms that a run of rule tests alone should not pay
+
+        exchange: dict[str, str] = {}
+
+        def observe(asked: str, got: str) -> None:
+            exchange.update(asked=asked, got=got)
+
+        client = session.client(self.config, self.declaration, observe)
+        began = time.monotonic()
+        try:
+            response = client.get(self.check.url, follow_redirects=True)
+        except httpx.HTTPError as error:
+            wanted = ", ".join(f"{key} {value}" for key, value in self.check.expect.items())
+            raise Unmet(exchange.get("got", str(error)), **exchange, want=wanted) from None
+        if unmet := list(self.check.unmet(response, time.monotonic() - began)):
+            raise Unmet(exchange["got"], **exchange, want=", ".join(unmet))
+
+
+class RuleTestFile(File):
+    """A file in promtool's own test format."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """An item for each entry, and one for each false green of the file as a whole."""
+        loaded = rules.load(self.path)
+        for line, problem in loaded.problems:
+            yield FalseGreenItem.from_parent(self, name=problem.partition(":")[0], line=line, problem=problem)
+        for entry in loaded.entries:
+            yield RuleTestItem.from_parent(self, name=entry.name, line=entry.line, entry=entry, file=loaded)
+
+
+class FalseGreenItem(Item):
+    """What promtool would call a success and is none."""
+
+    kind = Kind.RULE
+
+    def __init__(self, *, problem: str, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.problem = problem
+
+    def runtest(self) -> None:
+        """Always raises Unmet."""
+        raise Unmet("passes for no reason", got=self.problem)
+
+
+class RuleTestItem(Item):
+    """One entry of a file of rule tests."""
+
+    kind = Kind.RULE
+
+    def __init__(self, *, entry: rules.Entry, file: rules.TestFile, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.entry = entry
+        self.file = file
+
+    def extra_facts(self) -> dict[str, Any]:
+        """The alerts that the entry proves, and those that there are to prove."""
+        return {"fires": self.entry.fires, "silent": self.entry.silent, "alerts": self.file.alerts}
+
+    def setup(self) -> None:
+        """Have promtool judge the entry; what it can't judge is an error, not a failure."""
+        self.verdict = _told(lambda: session.judge(self.config).judge(self.file, self.entry))
+
+    def runtest(self) -> None:
+        """Raises Unmet where the entry fails, or passes for no reason."""
+        if self.entry.problem:
+            raise Unmet("passes for no reason", got=self.entry.problem)
+        if not self.verdict.ok:
+            raise Unmet("expected (-) and got (+) differ", diff=rules.difference(self.verdict.text))
+
+
+class ConfigFile(pytest.File):
+    """A configuration file that Prometheus or Alertmanager loads."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """One item: the file itself; none where it is something else."""
+        try:
+            what = configs.kind(self.path)
+        except DocumentError:
+            what = "unreadable"
+        if what is not None:
+            yield ConfigItem.from_parent(self, name=what, line=1, what=what)
+
+
+class ConfigItem(Item):
+    """A configuration file, held against the tool that checks it."""
+
+    kind = Kind.CONFIG
+
+    def __init__(self, *, what: str, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.what = what
+
+    def setup(self) -> None:
+        """Have the tool read the file."""
+        if self.what != "unreadable":
+            tool = session.tool(self.config, configs.TOOLS[self.what])
+            self.verdict = _told(lambda: configs.check(tool, self.path))
+
+    def runtest(self) -> None:
+        """Raises Unmet where the tool refuses the file."""
+        if self.what == "unreadable":
+            try:
+                configs.kind(self.path)
+            except DocumentError as error:
+                raise Unmet("not readable", got=str(error)) from None
+        elif not self.verdict.ok:
+            raise Unmet(f"{configs.TOOLS[self.what]} refuses the file", got=self.verdict.text)
+
+
+def _told(ask: Any) -> Verdict:
+    try:
+        verdict: Verdict = ask()
+    except CommandError as error:
+        raise session.Unknown(str(error)) from None
+    return verdict
+
+
+def begin_rule_tests(session_: pytest.Session) -> None:
+    """Start promtool on all the rule tests of a session, unless it is a worker that runs only some of them."""
+    files = [item.file.path for item in session_.items if isinstance(item, RuleTestItem)]
+    if files and not hasattr(session_.config, "workerinput"):
+        with contextlib.suppress(session.Unknown):  # each item will say so
+            session.judge(session_.config).begin(files)

@@ -1,0 +1,36 @@
+"""`@check`: the validated mark that says how often, how long and how bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+import pytest
+
+from upcheck.declaration import Declaration
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+@overload
+def check(function: F, /) -> F: ...
+@overload
+def check(*, every: str | float = ..., timeout: str | float = ..., severity: str = ...) -> pytest.MarkDecorator: ...
+
+
+def check(function: Any = None, /, **arguments: Any) -> Any:
+    """Declare a test a check: `every` and `timeout` are durations ("30s", "1m30s", or seconds).
+
+    `severity` is "critical", "warning" or "info". Raises DeclarationError for anything else.
+    """
+    Declaration.of(arguments)
+    mark = pytest.mark.check(**arguments)
+    return mark if function is None else mark(function)
+
+
+def declaration_of(item: pytest.Item) -> Declaration:
+    """What the check marks of *item* say, the closest to it winning; raises DeclarationError."""
+    arguments: dict[str, Any] = {}
+    for mark in reversed(list(item.iter_markers("check"))):
+        arguments.update(mark.kwargs)
+    return Declaration.of(arguments, caller=f"{item.nodeid}: @check")

@@ -1,0 +1,161 @@
+"""From pytest's reports to Results, and from Results to the sinks."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from upcheck.plugin import session
+from upcheck.plugin.items import Item, Unmet
+from upcheck.plugin.mark import declaration_of
+from upcheck.report import verdict
+from upcheck.report.sinks import LinesSink, Sink
+from upcheck.result import Kind, Outcome, Result, facts_of, fold
+from upcheck.settings import Settings
+
+EXCHANGE = pytest.StashKey[dict[str, str]]()  # what the `http` fixture last asked, and got
+
+
+def kind_of(item: pytest.Item, settings: Settings) -> Kind | None:
+    """What *item* checks, or None where it is no check but an ordinary test."""
+    if isinstance(item, Item):
+        return item.kind
+    marked = item.get_closest_marker("check") is not None
+    return Kind.CHECK if marked or item.path.is_relative_to(settings.checks) else None
+
+
+def facts_for(
+    item: pytest.Item, kind: Kind, call: pytest.CallInfo[None], report: pytest.TestReport
+) -> dict[str, object]:
+    """What a report on *item* should carry: plain values, because xdist sends it to another process."""
+    declaration = item.declaration if isinstance(item, Item) else declaration_of(item)
+    path, line, _ = item.reportinfo()
+    root = item.config.rootpath
+    facts: dict[str, object] = {
+        "kind": kind.value,
+        "name": item.name,
+        "file": str(Path(path).relative_to(root) if Path(path).is_relative_to(root) else path),
+        "line": (line or 0) + 1,
+        "every": declaration.every,
+        "timeout": declaration.timeout,
+        "severity": declaration.severity,
+    }
+    if isinstance(item, Item):
+        facts.update(item.extra_facts())
+    if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
+        facts.update(_failure(item, call.excinfo, report.longreprtext))
+    return facts
+
+
+def _failure(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], told: str) -> dict[str, object]:
+    if isinstance(excinfo.value, Unmet):
+        return excinfo.value.facts
+    if isinstance(excinfo.value, session.Unknown):
+        return {"reason": str(excinfo.value), "got": str(excinfo.value)}
+    reason = _first_error(told) or excinfo.exconly(tryshort=True).strip().partition("\n")[0]
+    own = [entry for entry in excinfo.traceback if Path(entry.path) == item.path]
+    if not own:
+        return {"reason": reason, "got": reason}
+    statement = " ".join(str(own[-1].statement).split())
+    exchange = item.stash.get(EXCHANGE, {})
+    if not exchange:
+        return {"reason": reason, "got": reason, "want": statement}
+    return {"reason": reason, **exchange, "want": f"{statement}   ({reason})" if reason not in statement else statement}
+
+
+def _first_error(told: str) -> str:
+    """What pytest says after its E, in the first such line of a report."""
+    line = next((line for line in told.splitlines() if line.startswith("E  ")), "")
+    return line.removeprefix("E").strip().removeprefix("AssertionError: ")
+
+
+class Recorder:
+    """Folds each item's reports into a Result, hands it to the sinks, and says at the end what came of it."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, sinks: Sequence[Sink]) -> None:
+        self._config = config
+        self._folders = {
+            settings.checks: Kind.CHECK,
+            settings.rules_tests: Kind.RULE,
+            settings.monitoring: Kind.CONFIG,
+        }
+        self._sinks = sinks
+        self._phases: dict[str, list[pytest.TestReport]] = defaultdict(list)
+        self._collect_errors: set[str] = set()
+        self.results: list[Result] = []
+        self.warnings: list[str] = []
+        for sink in sinks:
+            config.pluginmanager.register(sink)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Say which results are to come."""
+        ours = [item.nodeid for item in session.items if self._kind(item.nodeid)]
+        for sink in self._sinks:
+            if isinstance(sink, LinesSink):
+                sink.expect(ours)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep the phase; at the last one, fold."""
+        known = "kind" in facts_of(report)
+        died = report.when not in ("setup", "call", "teardown")
+        if not known and not (died and self._kind(report.nodeid)):
+            return
+        self._phases[report.nodeid].append(report)
+        if died or report.when == "teardown":
+            self._emit(fold(self._phases.pop(report.nodeid)))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A file of checks that can't be collected is one error."""
+        kind = self._kind(report.nodeid)
+        if not report.failed or kind is None or report.nodeid in self._collect_errors:
+            return
+        self._collect_errors.add(report.nodeid)  # under xdist each worker reports it
+        text = report.longreprtext.strip() or "can't be collected"
+        got = _first_error(text) or text.splitlines()[-1]
+        facts = {"name": report.nodeid, "file": report.nodeid, "line": 1, "got": got}
+        self._emit(Result(report.nodeid, Outcome.ERROR, time.time(), 0.0, kind, "can't be collected", facts))
+
+    def _kind(self, nodeid: str) -> Kind | None:
+        path = self._config.rootpath / nodeid.partition("::")[0]
+        return next((kind for folder, kind in self._folders.items() if path.is_relative_to(folder)), None)
+
+    def _emit(self, result: Result) -> None:
+        self.results.append(result)
+        for hook in self._config.hook.pytest_upcheck_result.get_hookimpls():
+            # Each by itself: one that raises must not keep the result from the others, nor turn a check red.
+            given = {"result": result, "config": self._config}
+            try:
+                hook.function(*[given[name] for name in hook.argnames])
+            except Exception as error:  # noqa: BLE001 - a sink may raise anything
+                self._warn(str(error) or repr(error))
+
+    def _warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Have every sink write what it still holds; the lines last, because they tell what the others say."""
+        for sink in sorted(self._sinks, key=lambda sink: isinstance(sink, LinesSink)):
+            if isinstance(sink, LinesSink):
+                sink.warn(self.warnings)
+            try:
+                notice = sink.finish()
+            except Exception as error:  # noqa: BLE001 - see _emit
+                notice = str(error) or repr(error)
+            if notice:
+                self._warn(notice)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """A line for each kind of check, and what the sinks had to say."""
+        if not self.results and not self.warnings:
+            return
+        terminalreporter.write_sep("=", "upcheck")
+        for line in verdict.counts(self.results):
+            terminalreporter.write_line(line)
+        for warning in self.warnings:
+            terminalreporter.write_line(f"warning     {warning}", yellow=True)

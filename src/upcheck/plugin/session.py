@@ -1,0 +1,64 @@
+"""What a session keeps: its settings, the target, and the tools its items share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from upcheck import tools
+from upcheck.declaration import Declaration
+from upcheck.rules import Judge
+from upcheck.settings import Settings
+
+if TYPE_CHECKING:
+    from upcheck.probes.http import Client, Observer, Transport
+
+SETTINGS = pytest.StashKey[Settings]()
+_JUDGE = pytest.StashKey[Judge]()
+_TRANSPORT = pytest.StashKey["Transport"]()
+
+
+class Unknown(Exception):
+    """Something is missing that is needed to tell whether a check holds."""
+
+
+def settings(config: pytest.Config) -> Settings:
+    """The settings of the monitoring repo that this session runs in."""
+    return config.stash[SETTINGS]
+
+
+def target(config: pytest.Config) -> str:
+    """The base URL under test: `--target`, else UPCHECK_TARGET, else [tool.upcheck] target."""
+    return str(config.getoption("target") or settings(config).target).rstrip("/")
+
+
+def tool(config: pytest.Config, name: str) -> Path:
+    """The path of promtool or amtool; raises Unknown with what to type where there is none."""
+    try:
+        found = tools.find(name, settings(config))
+    except tools.ToolError as error:
+        raise Unknown(str(error)) from None
+    if found is None:
+        raise Unknown(f"{name} is on neither PATH nor {settings(config).tools}: type `upcheck tools install`")
+    return found.path
+
+
+def judge(config: pytest.Config) -> Judge:
+    """The session's judge of rule tests, made when first asked for."""
+    if _JUDGE not in config.stash:
+        config.stash[_JUDGE] = made = Judge(tool(config, "promtool"))
+        config.add_cleanup(made.close)
+    return config.stash[_JUDGE]
+
+
+def client(config: pytest.Config, declaration: Declaration, observer: Observer) -> Client:
+    """An HTTP client for the target, with the check's timeout as its deadline, over the session's one transport."""
+    from upcheck.probes.http import Client, Transport
+
+    if _TRANSPORT not in config.stash:
+        config.stash[_TRANSPORT] = made = Transport()
+        config.add_cleanup(made.close)
+    transport = config.stash[_TRANSPORT]
+    return Client(base_url=target(config), deadline=declaration.timeout, observer=observer, transport=transport)

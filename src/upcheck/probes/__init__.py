@@ -1,0 +1,1 @@
+"""The probes: one module for each protocol that a check can speak."""

@@ -1,0 +1,57 @@
+"""The answer of a monitoring plugin (Nagios, Icinga, Sensu): one line, performance data, an exit code."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+
+import pytest
+
+from upcheck.result import Outcome, Result
+
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+_NAMES = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+def status(results: Sequence[Result]) -> int:
+    """The worst that *results* say: failed critical, failed otherwise, could not tell (or nothing ran), held."""
+    failed = [result for result in results if result.outcome is Outcome.FAILED]
+    if any(result.facts.get("severity", "critical") == "critical" for result in failed):
+        return CRITICAL
+    outcomes = {result.outcome for result in results}
+    if Outcome.ERROR in outcomes or Outcome.HELD not in outcomes | ({Outcome.HELD} if failed else set()):
+        return UNKNOWN
+    return WARNING if failed else OK
+
+
+def line(results: Sequence[Result]) -> str:
+    """Such as `UPCHECK CRITICAL - 1 failed, 22 held: test_api (503) | held=22 failed=1 error=0`, with one pipe."""
+    counts = Counter(result.outcome for result in results)
+    told = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]] or ["no check ran"]
+    bad = [result for result in results if result.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    names = "; ".join(f"{result.facts.get('name', result.check)} ({result.reason})" for result in bad[:5])
+    names += f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
+    text = f"UPCHECK {_NAMES[status(results)]} - {', '.join(told)}" + (f": {names}" if names else "")
+    data = " ".join(f"{outcome}={counts[outcome]}" for outcome in Outcome if outcome is not Outcome.SKIPPED)
+    return " ".join(text.replace("|", "/").split()) + f" | {data}"
+
+
+class Nagios:
+    """Silences pytest, answers in one line, and exits as a monitoring plugin does."""
+
+    def __init__(self, config: pytest.Config, results: Sequence[Result]) -> None:
+        self._results = results
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            config.pluginmanager.unregister(reporter)
+            config.pluginmanager.register(type(reporter)(config, io.StringIO()), "terminalreporter")
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Set the exit code."""
+        session.exitstatus = status(self._results)
+
+    def pytest_unconfigure(self) -> None:
+        """Print the line, after everything that would have been printed."""
+        print(line(self._results))  # noqa: T201 - this is the answer

@@ -1,0 +1,107 @@
+"""The verdict that a person reads in five seconds: what held, what did not, why, what to do."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from upcheck.history import Streak
+from upcheck.report.block import block
+from upcheck.result import Kind, Outcome, Result
+
+_TITLES = {Kind.CHECK: "checks", Kind.RULE: "rules", Kind.CONFIG: "configs"}
+_GOOD = {Kind.CHECK: "held", Kind.RULE: "held", Kind.CONFIG: "valid"}
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+Style = Callable[[str, str], str]  # a text and the name of a colour
+
+
+def plain(text: str, _: str) -> str:
+    """No colour: for files, pipes and tests."""
+    return text
+
+
+def counts(results: Sequence[Result], style: Style = plain) -> list[str]:
+    """A line for each kind of check that ran."""
+    return [_count(kind, mine, style) for kind in Kind if (mine := [one for one in results if one.kind is kind])]
+
+
+def _count(kind: Kind, results: Sequence[Result], style: Style) -> str:
+    tally = Counter(result.outcome for result in results)
+    good = tally[Outcome.HELD]
+    told = [f"{good} {_GOOD[kind]}"] if good else []
+    told += [f"{tally[outcome]} {outcome}" for outcome in Outcome if outcome is not Outcome.HELD and tally[outcome]]
+    colour = "red" if tally[Outcome.FAILED] or tally[Outcome.ERROR] else "green"
+    text = ", ".join(told)
+    line = f"{_TITLES[kind]:<11} {style(text, colour)}{' ' * max(0, 24 - len(text))} {_remark(kind, results)}"
+    return line.rstrip()
+
+
+def _remark(kind: Kind, results: Sequence[Result]) -> str:
+    if kind is Kind.CONFIG:
+        return "  ".join(Path(str(result.facts.get("file", result.check))).name for result in results)
+    if kind is Kind.RULE:
+        return _proven(results)
+    slowest = max(results, key=lambda result: result.duration)
+    return f"slowest {slowest.duration * 1000:.0f} ms  {slowest.facts.get('name', slowest.check)}"
+
+
+def _proven(results: Sequence[Result]) -> str:
+    """Which alerts the tests that held have seen both fire and keep silent."""
+    held = [result for result in results if result.outcome is Outcome.HELD]
+    alerts = {name for result in results for name in result.facts.get("alerts", ())}
+    fired = {name for result in held for name in result.facts.get("fires", ())}
+    silent = {name for result in held for name in result.facts.get("silent", ())}
+    if not alerts:
+        return ""
+    if lacking := sorted(alerts - fired) or sorted(alerts - silent):
+        what = "fired" if alerts - fired else "silent"
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        return f"{len(alerts)} alerts, never seen {what}: {', '.join(lacking[:3])}{more}"
+    return f"{len(alerts)} alerts, each seen to fire and to keep silent"
+
+
+def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], style: Style = plain) -> list[str]:
+    """A block for each result that did not hold: where it stands, what was asked, got and wanted, since when."""
+    lines: list[str] = []
+    for result in results:
+        if result.outcome not in (Outcome.FAILED, Outcome.ERROR):
+            continue
+        facts = dict(result.facts)
+        title = f"{facts.get('name', result.check)}"
+        if result.kind is Kind.CONFIG:
+            title = result.reason
+        elif result.kind is Kind.RULE and not facts.get("diff") and result.reason != facts.get("got"):
+            title += f": {result.reason}"
+        place = f"{facts.get('file', '')}:{facts.get('line', '')}".strip(":")
+        if result.kind is Kind.CHECK and (run := streak(result.check)):
+            facts["since"] = since(run)
+        word = style(f"{result.outcome.upper():<8}", "red" if result.outcome is Outcome.FAILED else "magenta")
+        lines += [f"{word} {title:<56} {place}".rstrip(), *block(facts).splitlines(), ""]
+    return lines
+
+
+def since(streak: Streak) -> str:
+    """`14:02:10, third failure in a row; last held 14:00:07`; with the day where it was not today."""
+    count = _ORDINALS[streak.runs - 1] if streak.runs <= len(_ORDINALS) else f"{streak.runs}th"
+    noun = "failure" if streak.outcome is Outcome.FAILED else streak.outcome.value
+    held = f"last held {_clock(streak.last_held)}" if streak.last_held is not None else "has never held"
+    return f"{_clock(streak.since)}, {count} {noun} in a row; {held}"
+
+
+def _clock(moment: float) -> str:
+    then = time.localtime(moment)
+    today = time.strftime("%Y-%m-%d") == time.strftime("%Y-%m-%d", then)
+    return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)
+
+
+def total(results: Sequence[Result], seconds: float, style: Style = plain) -> str:
+    """The last line: `held in 1.9 s`, or what did not hold."""
+    tally = Counter(result.outcome for result in results)
+    if not tally[Outcome.FAILED] and not tally[Outcome.ERROR] and tally[Outcome.HELD]:
+        return style(f"held in {seconds:.1f} s", "green")
+    if not tally:
+        return style("nothing ran, so nothing is known", "magenta")
+    bad = ", ".join(f"{tally[outcome]} {outcome}" for outcome in Outcome if tally[outcome])
+    return style(f"{bad} in {seconds:.1f} s", "red" if tally[Outcome.FAILED] else "magenta")

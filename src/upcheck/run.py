@@ -1,0 +1,135 @@
+"""One run of everything: a collector of our own, pytest in a process of its own, and a verdict that misses nothing.
+
+pytest runs apart, because a check that calls `os._exit(0)` would otherwise end us with exit code 0: its results
+come line by line through a file, and what was collected but never reported is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from upcheck.result import Kind, Outcome, Result
+from upcheck.settings import Settings
+
+START = 15.0  # seconds that a collector may take to say where it listens
+STOP = 6.0  # seconds that it may take to drain
+
+_PYTEST_USAGE = 4
+
+
+class RunError(Exception):
+    """Nothing could be told, and why."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run came to: the results in their order, and what pytest printed (its exit code is *code*)."""
+
+    results: list[Result] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    output: str = ""
+    code: int = 0
+
+    @property
+    def usage(self) -> bool:
+        """Whether pytest could not make sense of what it was asked to run."""
+        return self.code == _PYTEST_USAGE
+
+
+@contextlib.contextmanager
+def collector(settings: Settings) -> Iterator[str]:
+    """The URL of the repo's own collector.py, started on a free port and drained at the end. Raises RunError."""
+    script = settings.root / "collector.py"
+    process = subprocess.Popen(
+        [sys.executable, script, "--port", "0"],
+        cwd=settings.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield _address(process, script)
+    finally:
+        process.terminate()
+        try:
+            process.communicate(timeout=STOP)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+
+
+def _address(process: subprocess.Popen[str], script: Path) -> str:
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        line = process.stdout.readline() if selector.select(START) else ""
+    words = line.split()
+    if len(words) > 1 and words[1].startswith("http"):
+        return words[1]
+    process.kill()
+    said = process.communicate()[1].strip().splitlines()
+    why = f"it ended: {said[-1]}" if said else f"it said nothing within {START:g} s"
+    raise RunError(f"{script} did not start to serve: {why}; try it alone: {sys.executable} {script}")
+
+
+def pytest(
+    settings: Settings, arguments: Sequence[str], *, progress: Callable[[int, int], None] = lambda done, of: None
+) -> Report:
+    """Run pytest with *arguments* in the repo; *progress* hears of each result: how many are there, of how many."""
+    with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
+        lines, output = Path(folder, "results"), Path(folder, "output")
+        argv = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", "--results", str(lines), *arguments]
+        if not os.access(settings.root, os.W_OK):
+            argv += ["-p", "no:cacheprovider"]  # a read-only checkout has no place for it
+        with output.open("wb") as sink:
+            process = subprocess.Popen(argv, cwd=settings.root, stdout=sink, stderr=subprocess.STDOUT)
+            try:
+                while process.poll() is None:
+                    time.sleep(0.02)
+                    progress(*_count(lines))
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+        report = Report(output=output.read_text(encoding="utf-8", errors="replace"), code=process.returncode)
+        expected: list[str] = []
+        for line in lines.read_text(encoding="utf-8").splitlines() if lines.exists() else []:
+            if line.startswith('{"expected"'):
+                expected += json.loads(line)["expected"]
+            elif line.startswith('{"warning"'):
+                report.warnings.append(json.loads(line)["warning"])
+            else:
+                report.results.append(Result.from_json(line))
+    report.results += _missing(expected, report, settings)
+    return report
+
+
+def _count(lines: Path) -> tuple[int, int]:
+    try:
+        first, *rest = lines.read_bytes().splitlines()
+        return len(rest), len(json.loads(first).get("expected", ()))
+    except (OSError, ValueError):
+        return 0, 0
+
+
+def _missing(expected: Sequence[str], report: Report, settings: Settings) -> Iterator[Result]:
+    """An error for each check that was collected and never came to a result, as when another ended the process."""
+    told = {result.check for result in report.results}
+    for check in expected:
+        if check not in told:
+            kind = Kind.RULE if (settings.root / check).is_relative_to(settings.rules_tests) else Kind.CHECK
+            reason = f"never came to a result: pytest ended before it (exit code {report.code})"
+            name, file = check.rpartition("::")[2], check.partition("::")[0]
+            yield Result(
+                check, Outcome.ERROR, time.time(), 0.0, kind, reason, {"name": name, "file": file, "got": reason}
+            )

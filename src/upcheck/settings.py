@@ -1,0 +1,77 @@
+"""The one configuration: `[tool.upcheck]` in pyproject.toml, with environment variables above it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+
+class SettingsError(ValueError):
+    """A setting that can't be used, in a sentence that names the file and the key."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """A hint for a mistyped *word*: `; did you mean 'every'?`, or the list of what is valid."""
+    known = sorted(valid)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; valid: {', '.join(known)}" if known else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a monitoring repo says of itself. Paths are absolute, resolved against *root*."""
+
+    root: Path
+    target: str = "http://127.0.0.1:9909"
+    checks: Path = Path("checks")
+    rules_tests: Path = Path("rules_tests")
+    monitoring: Path = Path("monitoring")
+    history: Path = Path(".upcheck/history.sqlite")
+    tools: Path = Path(".tools")
+
+    @classmethod
+    def load(cls, root: Path, environ: Mapping[str, str] = os.environ) -> Settings:
+        """The settings of the repo at *root*: defaults, then pyproject.toml, then `UPCHECK_<KEY>`.
+
+        Raises SettingsError for an unknown key, a value that is no text, or a file that is no TOML.
+        """
+        keys = {field.name for field in fields(cls)} - {"root"}
+        values = _table(root / "pyproject.toml", keys)
+        values.update({key: environ[name] for key in keys if (name := f"UPCHECK_{key.upper()}") in environ})
+        paths = {field.name for field in fields(cls) if isinstance(field.default, Path)}
+        settings = cls(root, **{k: Path(v) if k in paths else v for k, v in values.items()})  # type: ignore[arg-type]
+        for key in paths:
+            object.__setattr__(settings, key, root / getattr(settings, key))
+        return settings
+
+
+def declared(root: Path) -> bool:
+    """Whether *root* is a monitoring repo: its pyproject.toml has a `[tool.upcheck]` table."""
+    return "upcheck" in _tools_of(root / "pyproject.toml")
+
+
+def _tools_of(file: Path) -> Mapping[str, object]:
+    try:
+        return dict(tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: not readable as TOML: {error}") from None
+
+
+def _table(file: Path, keys: set[str]) -> dict[str, str]:
+    table = _tools_of(file).get("upcheck", {})
+    if not isinstance(table, dict):
+        raise SettingsError(f"{file}: upcheck: expected a table [tool.upcheck]")
+    for key, value in table.items():
+        if key not in keys:
+            raise SettingsError(f"{file}: [tool.upcheck] has no key '{key}'{nearest(key, keys)}")
+        if not isinstance(value, str):
+            raise SettingsError(f"{file}: [tool.upcheck] {key} = {value!r}: expected text in quotes")
+    return table

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, Repo
+from tests.test_promtool import GOOD, RULES, TESTS
+from upcheck import run
+from upcheck.result import Outcome
+from upcheck.run import RunError
+from upcheck.settings import Settings
+
+COLLECTOR = (ROOT / "collector.py").read_text()
+
+
+def upcheck(repo: Repo, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Type `upcheck ...` in the repo."""
+    argv = [sys.executable, "-m", "upcheck.cli", *arguments]
+    return subprocess.run(argv, cwd=repo.path, env=os.environ | environ, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def whole(repo: Repo) -> Repo:
+    repo.write("collector.py", COLLECTOR)
+    repo.write("checks/endpoints.yml", "checks:\n  - {name: alive, url: /live}\n")
+    repo.write("monitoring/rules.yml", RULES)
+    repo.write("rules_tests/a.yml", (TESTS % (GOOD, 1)).replace("[rules.yml]", "[../monitoring/rules.yml]"))
+    return repo
+
+
+def test_all_is_well(whole: Repo) -> None:
+    told = upcheck(whole, "check")
+    assert told.returncode == 0, told.stderr
+    lines = told.stdout.splitlines()
+    assert lines[0].startswith("collector   http://127.0.0.1:")
+    assert lines[1].startswith("checks      1 held")
+    assert lines[2].startswith("rules       1 held")
+    assert lines[3].startswith("configs     1 valid                  rules.yml")
+    assert lines[-1].startswith("held in ")
+    assert told.stderr == ""
+
+
+def test_one_broken_threshold_is_told_and_exits_1(whole: Repo) -> None:
+    whole.write("monitoring/rules.yml", RULES.replace("up == 0", "up == 7"))
+    told = upcheck(whole, "check")
+    assert told.returncode == 1
+    assert "FAILED   fires" in told.stdout
+    assert "  + nothing fires" in told.stdout
+    assert told.stdout.splitlines()[-1].startswith("2 held, 1 failed in ")
+
+
+def test_a_target_needs_no_collector_and_pytest_gets_the_rest(repo: Repo) -> None:
+    repo.write("checks/endpoints.yml", "checks:\n  - {name: a, url: /}\n  - {name: b, url: /}\n")
+    told = upcheck(repo, "check", "--target", "http://127.0.0.1:1", "-k", "b")
+    assert told.returncode == 1
+    assert told.stdout.startswith("target      http://127.0.0.1:1\nchecks      1 failed")
+    assert "  got    Connection refused" in told.stdout
+    assert "first failure in a row; has never held" in told.stdout
+    assert "second failure in a row" in upcheck(repo, "check", "--target", "http://127.0.0.1:1", "-k", "b").stdout
+
+
+def test_could_not_tell_exits_3(repo: Repo) -> None:
+    repo.write("checks/test_a.py", "def test_a(no_such_fixture): ...\n")
+    told = upcheck(repo, "check", "--target", "http://127.0.0.1:1")
+    assert told.returncode == 3
+    assert "ERROR    test_a" in told.stdout
+    assert "fixture 'no_such_fixture' not found" in told.stdout
+
+
+def test_nothing_that_ran_is_not_well(repo: Repo) -> None:
+    told = upcheck(repo, "check", "--target", "http://127.0.0.1:1")
+    assert told.returncode == 3
+    assert told.stdout.splitlines()[-1] == "nothing ran, so nothing is known"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check", "--target", "http://127.0.0.1:1", "--no-such-option"), "unrecognized arguments: --no-such-option"),
+        (("chekc",), "No such command 'chekc'"),
+    ],
+)
+def test_wrong_usage_exits_2(repo: Repo, arguments: tuple[str, ...], said: str) -> None:
+    told = upcheck(repo, *arguments)
+    assert told.returncode == 2
+    assert said in told.stderr
+
+
+def test_settings_that_can_not_be_meant_exit_2(repo: Repo) -> None:
+    repo.write("pyproject.toml", "[tool.upcheck]\ntagret = 'x'\n")
+    told = upcheck(repo, "check")
+    assert told.returncode == 2
+    assert "has no key 'tagret'; did you mean 'target'?" in told.stderr
+
+
+def test_a_check_that_ends_the_process_hides_nothing(repo: Repo) -> None:
+    repo.write("checks/test_a.py", "import os\ndef test_a(): ...\ndef test_b(): os._exit(0)\ndef test_c(): ...\n")
+    told = upcheck(repo, "check", "--target", "http://127.0.0.1:1")
+    assert told.returncode == 3
+    assert "checks      1 held, 2 error" in told.stdout
+    assert "never came to a result: pytest ended before it (exit code 0)" in told.stdout
+
+
+def test_a_collector_that_does_not_start_says_why(repo: Repo) -> None:
+    repo.write("collector.py", "raise SystemExit('no database')\n")
+    told = upcheck(repo, "check")
+    assert told.returncode == 3
+    assert "did not start to serve: it ended: no database" in told.stderr
+
+
+def test_a_missing_collector_says_so(repo: Repo) -> None:
+    with pytest.raises(RunError, match="No such file"), run.collector(Settings.load(repo.path)):
+        pass
+
+
+def test_a_newer_history_is_a_warning(whole: Repo) -> None:
+    import sqlite3
+
+    with sqlite3.connect(whole.path / "newer.sqlite") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    told = upcheck(whole, "check", UPCHECK_HISTORY=str(whole.path / "newer.sqlite"))
+    assert told.returncode == 0
+    assert "warning     history" in told.stdout
+    assert "written by a newer upcheck (schema 99" in told.stdout
+
+
+def test_a_read_only_repo_is_checked_all_the_same(whole: Repo) -> None:
+    argv = [sys.executable, "-B", "-m", "upcheck.cli", "check"]
+    if os.getuid() == 0:  # whom permissions don't stop, so the folder is mounted read-only, for the command alone
+        script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && cd "$0" && exec "$@"'
+        argv = ["unshare", "--mount", "sh", "-c", script, str(whole.path), *argv]
+    else:
+        for path in [whole.path, *whole.path.rglob("*")]:
+            path.chmod(path.stat().st_mode & ~0o222)
+    told = subprocess.run(argv, cwd=whole.path, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "warning     history" in told.stdout
+    assert "can't be written" in told.stdout
+    assert not (whole.path / ".upcheck").exists()
+
+
+def test_a_signal_leaves_no_collector_behind(whole: Repo) -> None:
+    whole.write("checks/test_slow.py", "import time\ndef test_slow(): time.sleep(30)\n")
+    argv = [sys.executable, "-m", "upcheck.cli", "check"]
+    process = subprocess.Popen(argv, cwd=whole.path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    port = int(process.stdout.readline().split()[1].rpartition(":")[2])
+    time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    process.wait(15)
+    process.stdout.close()
+    assert process.returncode == 143
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), 1)
+
+
+def test_outcomes_of_a_report(repo: Repo) -> None:
+    repo.write("checks/test_a.py", "def test_a(): ...\ndef test_b(): assert False\n")
+    heard: list[tuple[int, int]] = []
+    report = run.pytest(Settings.load(repo.path), ["checks"], progress=lambda done, of: heard.append((done, of)))
+    assert [result.outcome for result in report.results] == [Outcome.HELD, Outcome.FAILED]
+    assert all(done <= of for done, of in heard)

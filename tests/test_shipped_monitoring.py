@@ -1,0 +1,195 @@
+"""What ships, in the real Prometheus and Alertmanager, scraping the real collector."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from upcheck import rules, run
+from upcheck.rules import alerts_of
+from upcheck.settings import Settings
+
+MONITORING = ROOT / "monitoring"
+RULES = MONITORING / "prometheus/rules/system.yml"
+ALERTMANAGER = MONITORING / "alertmanager/alertmanager.yml"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def serving(argv: list[str | Path], url: str, log: Path) -> Iterator[str]:
+    """The program *argv* while it serves *url*, ended by us."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(argv, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_for(
+            lambda: httpx.get(f"{url}/-/ready", trust_env=False).status_code == 200, lambda: log.read_text()[-2000:]
+        )
+        yield url
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_for(true: Callable[[], object], told: Callable[[], object], seconds: float = 30) -> None:
+    """Until *true* says so; fails with what *told* says."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(httpx.TransportError):
+            if true():
+                return
+        time.sleep(0.1)
+    pytest.fail(f"not within {seconds:g} s: {told()}")
+
+
+@pytest.fixture(scope="module")
+def stack(tool_paths: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """URLs of a collector, Prometheus and Alertmanager: the shipped files, with ports and intervals substituted."""
+    folder = tmp_path_factory.mktemp("stack")
+    ports = {"prometheus": free_port(), "alertmanager": free_port()}
+    with contextlib.ExitStack() as running:
+        collector = running.enter_context(run.collector(Settings.load(ROOT, {})))
+        config = (MONITORING / "prometheus/prometheus.yml").read_text()
+        for old, new in (
+            ("127.0.0.1:9909", collector.removeprefix("http://")),
+            ("127.0.0.1:9093", f"127.0.0.1:{ports['alertmanager']}"),
+            ("127.0.0.1:9090", f"127.0.0.1:{ports['prometheus']}"),
+            ("rules/*.yml", str(MONITORING / "prometheus/rules/*.yml")),
+            ("_interval: 15s", "_interval: 1s"),
+        ):
+            assert old in config
+            config = config.replace(old, new)
+        (folder / "prometheus.yml").write_text(config)
+        addresses = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
+        alertmanager: list[str | Path] = [
+            tool_paths["alertmanager"], f"--config.file={ALERTMANAGER}", f"--storage.path={folder / 'alerts'}",
+            f"--web.listen-address={addresses['alertmanager']}", "--cluster.listen-address=",
+        ]  # fmt: skip
+        prometheus: list[str | Path] = [
+            tool_paths["prometheus"], f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={addresses['prometheus']}",
+        ]  # fmt: skip
+        urls = {"collector": collector}
+        for name, argv in (("alertmanager", alertmanager), ("prometheus", prometheus)):
+            url = f"http://{addresses[name]}"
+            urls[name] = running.enter_context(serving(argv, url, folder / f"{name}.log"))
+        yield urls
+
+
+def ask(stack: dict[str, str], path: str, **parameters: str) -> Any:
+    response = httpx.get(f"{stack['prometheus']}/api/v1/{path}", params=parameters, trust_env=False)
+    assert response.status_code == 200, response.text
+    return response.json()["data"]
+
+
+def test_every_target_is_up(stack: dict[str, str]) -> None:
+    def health() -> dict[str, str]:
+        return {one["labels"]["job"]: one["health"] for one in ask(stack, "targets")["activeTargets"]}
+
+    wait_for(lambda: set(health().values()) == {"up"}, health)
+    assert health() == {"collector": "up", "prometheus": "up"}
+
+
+def test_every_rule_is_loaded_and_evaluates_without_error(stack: dict[str, str]) -> None:
+    def loaded() -> list[dict[str, Any]]:
+        return [rule for group in ask(stack, "rules")["groups"] for rule in group["rules"]]
+
+    wait_for(lambda: all(rule["health"] == "ok" for rule in loaded()), loaded)
+    assert {rule["name"] for rule in loaded() if rule["type"] == "alerting"} == alerts_of(RULES)
+    assert [rule["lastError"] for rule in loaded() if rule.get("lastError")] == []
+
+
+METRIC = re.compile(
+    r"\b(?:node|upcheck|instance:node)_[a-zA-Z0-9_:]+\b|\binstance:[a-z0-9_:]+\b|\bup\b|\bscrape_duration_seconds\b"
+)
+
+
+def read_by_the_rules() -> set[str]:
+    expressions = [rule["expr"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    return {name for expression in expressions for name in METRIC.findall(expression)}
+
+
+@pytest.mark.parametrize("metric", sorted(read_by_the_rules()))
+def test_every_metric_that_a_rule_reads_has_a_series(stack: dict[str, str], metric: str) -> None:
+    def series() -> Any:
+        return ask(stack, "query", query=metric)["result"]
+
+    wait_for(series, lambda: f"{metric} has no series")
+    assert {one["metric"]["job"] for one in series()} >= {"collector"}
+
+
+def test_prometheus_found_the_alertmanager_and_it_runs_what_ships(stack: dict[str, str]) -> None:
+    def found() -> list[str]:
+        return [one["url"] for one in ask(stack, "alertmanagers")["activeAlertmanagers"]]
+
+    wait_for(found, lambda: "no Alertmanager was discovered")
+    assert found() == [f"{stack['alertmanager']}/api/v2/alerts"]
+    status = httpx.get(f"{stack['alertmanager']}/api/v2/status", trust_env=False).json()
+    assert yaml.safe_load(status["config"]["original"])["route"]["receiver"] == "warning"
+
+
+@pytest.mark.parametrize("severity", ["critical", "warning", "info"])
+def test_an_alert_goes_to_the_receiver_of_its_severity(tool_paths: dict[str, Path], severity: str) -> None:
+    argv = [tool_paths["amtool"], "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}"]
+    assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip() == severity
+
+
+def test_every_shipped_alert_is_seen_to_fire_and_to_keep_silent() -> None:
+    entries = [entry for file in sorted((ROOT / "rules_tests").glob("*.yml")) for entry in rules.load(file).entries]
+    shipped = {alert for file in MONITORING.rglob("rules/*.yml") for alert in alerts_of(file)}
+    assert {alert for entry in entries for alert in entry.fires} == shipped
+    assert {alert for entry in entries for alert in entry.silent} == shipped
+
+
+def test_every_alert_has_a_severity_that_is_routed_and_says_what_to_do() -> None:
+    alerts = [
+        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"] if "alert" in rule
+    ]
+    for alert in alerts:
+        assert alert["labels"]["severity"] in {"critical", "warning", "info"}
+        assert set(alert["annotations"]) == {"summary", "description"}, alert["alert"]
+
+
+def test_the_rule_tests_pass_in_promtool_itself(promtool_path: Path) -> None:
+    files = sorted((ROOT / "rules_tests").glob("*.yml"))
+    for _ in range(5):  # rules that race each other pass now and then
+        told = subprocess.run([promtool_path, "test", "rules", *files], capture_output=True, text=True)
+        assert told.returncode == 0, told.stderr
+
+
+def test_the_checks_hold_under_xdist_too(tool_paths: dict[str, Path], tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    with run.collector(Settings.load(ROOT, {})) as url:
+        argv = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-n",
+            "2",
+            "--target",
+            url,
+            "--results",
+            str(results),
+            "-p",
+            "no:cacheprovider",
+        ]
+        told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    assert told.returncode == 0, told.stdout
+    outcomes = [json.loads(line).get("outcome") for line in results.read_text().splitlines()]
+    assert set(outcomes) - {None} == {"held"}
