@@ -56,7 +56,7 @@ def main() -> None:
         folder = Path(name)
         paths = generate(folder, files)
         ours = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "rules_tests"]
-        raw = [promtool, "test", "rules", *paths]
+        raw: list[str | Path] = [promtool, "test", "rules", *paths]
         pairs = [(cost(ours, folder), cost(raw, folder)) for _ in range(ROUNDS)]
     figures = {
         "ratio_cpu": statistics.median(our[0] / their[0] for our, their in pairs),

@@ -25,7 +25,8 @@ def read(tmp_path: Path):  # type: ignore[no-untyped-def]
 def test_scalars_are_those_of_yaml_1_2(read) -> None:  # type: ignore[no-untyped-def]
     text = "on: yes\noctal: 010\nclock: 1:30\nhex: 0x1f\nnot: null\ntext: '5'\nhalf: .5\nbig: 1e3\nyes: true\n"
     assert read(text) == {
-        "on": "yes", "octal": 10, "clock": "1:30", "hex": 31, "not": None, "text": "5", "half": 0.5, "big": 1000.0, "yes": True,
+        "on": "yes", "octal": 10, "clock": "1:30", "hex": 31, "not": None,
+        "text": "5", "half": 0.5, "big": 1000.0, "yes": True,
     }  # fmt: skip
     assert read("[.inf, -.inf]") == [math.inf, -math.inf]
     assert math.isnan(read(".nan"))

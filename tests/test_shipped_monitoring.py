@@ -146,7 +146,14 @@ def test_prometheus_found_the_alertmanager_and_it_runs_what_ships(stack: dict[st
 
 @pytest.mark.parametrize("severity", ["critical", "warning", "info"])
 def test_an_alert_goes_to_the_receiver_of_its_severity(tool_paths: dict[str, Path], severity: str) -> None:
-    argv = [tool_paths["amtool"], "config", "routes", "test", f"--config.file={ALERTMANAGER}", f"severity={severity}"]
+    argv: list[str | Path] = [
+        tool_paths["amtool"],
+        "config",
+        "routes",
+        "test",
+        f"--config.file={ALERTMANAGER}",
+        f"severity={severity}",
+    ]
     assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip() == severity
 
 
@@ -169,27 +176,16 @@ def test_every_alert_has_a_severity_that_is_routed_and_says_what_to_do() -> None
 def test_the_rule_tests_pass_in_promtool_itself(promtool_path: Path) -> None:
     files = sorted((ROOT / "rules_tests").glob("*.yml"))
     for _ in range(5):  # rules that race each other pass now and then
-        told = subprocess.run([promtool_path, "test", "rules", *files], capture_output=True, text=True)
+        told = subprocess.run([str(promtool_path), "test", "rules", *map(str, files)], capture_output=True, text=True)
         assert told.returncode == 0, told.stderr
 
 
-def test_the_checks_hold_under_xdist_too(tool_paths: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("tool_paths")
+def test_the_checks_hold_under_xdist_too(tmp_path: Path) -> None:
     results = tmp_path / "results"
     with run.collector(Settings.load(ROOT, {})) as url:
-        argv = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-n",
-            "2",
-            "--target",
-            url,
-            "--results",
-            str(results),
-            "-p",
-            "no:cacheprovider",
-        ]
-        told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+        argv = [sys.executable, "-m", "pytest", "-n", "2", f"--target={url}", f"--results={results}"]
+        told = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert told.returncode == 0, told.stdout
     outcomes = [json.loads(line).get("outcome") for line in results.read_text().splitlines()]
     assert set(outcomes) - {None} == {"held"}

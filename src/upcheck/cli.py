@@ -77,7 +77,7 @@ def check(target: str | None, verbose: bool, pytest_arguments: tuple[str, ...]) 
             click.echo(f"{'collector':<11} {target:<24} up in {time.monotonic() - began:.1f} s")
         else:
             click.echo(f"{'target':<11} {target}")
-        report = run.pytest(settings, ["--target", target, *pytest_arguments], progress=_progress)
+        report = run.pytest(settings, [f"--target={target}", *pytest_arguments], verbose=verbose, progress=_progress)
     if verbose or report.usage or not report.results:
         click.echo(report.output, err=report.usage)
     if report.usage:

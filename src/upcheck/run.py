@@ -83,12 +83,21 @@ def _address(process: subprocess.Popen[str], script: Path) -> str:
 
 
 def pytest(
-    settings: Settings, arguments: Sequence[str], *, progress: Callable[[int, int], None] = lambda done, of: None
+    settings: Settings,
+    arguments: Sequence[str],
+    *,
+    verbose: bool = False,
+    progress: Callable[[int, int], None] = lambda done, of: None,
 ) -> Report:
-    """Run pytest with *arguments* in the repo; *progress* hears of each result: how many are there, of how many."""
+    """Run pytest with *arguments* in the repo; with *verbose* the report has what it printed.
+
+    *progress* hears of each result: how many are there, of how many.
+    """
     with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
         lines, output = Path(folder, "results"), Path(folder, "output")
-        argv = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", "--results", str(lines), *arguments]
+        argv = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", f"--results={lines}", *arguments]
+        if not verbose:
+            argv += ["-p", "no:terminal"]  # nobody reads it, and what plugins add to its end costs half a second
         if not os.access(settings.root, os.W_OK):
             argv += ["-p", "no:cacheprovider"]  # a read-only checkout has no place for it
         with output.open("wb") as sink:

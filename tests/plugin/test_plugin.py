@@ -111,6 +111,15 @@ def test_the_textfile_is_written(checks: Repo, url: str) -> None:
     assert 'probe_success{check="checks/test_a.py::test_fails",severity="critical"} 0.0' in text
 
 
+def test_a_path_that_pytest_would_take_for_its_root_is_refused(checks: Repo, tmp_path_factory: pytest.TempPathFactory) -> None:
+    there = tmp_path_factory.mktemp("elsewhere") / "upcheck.prom"
+    there.write_text("")
+    told = checks.pytest("--metrics-textfile", str(there))
+    assert told.ret == pytest.ExitCode.USAGE_ERROR
+    told.stderr.fnmatch_lines([f"*type --metrics-textfile={there}, with the equals sign*"])
+    assert checks.pytest(f"--metrics-textfile={there}", "-k", "known").ret == 0
+
+
 def test_nagios_is_one_line_and_an_exit_code(checks: Repo, url: str) -> None:
     told = checks.pytest(f"--target={url}", "--nagios")
     assert told.ret == 2
@@ -165,7 +174,8 @@ def test_marks_of_a_class_are_inherited_and_overridden(repo: Repo) -> None:
 
 
 def test_checks_in_yaml(repo: Repo, url: str) -> None:
-    text = "checks:\n  - {name: good, url: /, expect: {body: healthy}}\n  - {name: bad, url: /, expect: {status: 503, body: x}}\n"
+    text = "checks:\n  - {name: good, url: /, expect: {body: healthy}}\n"
+    text += "  - {name: bad, url: /, expect: {status: 503, body: x}}\n"
     repo.write("checks/endpoints.yml", text)
     found = results(repo, f"--target={url}")
     assert found["good"].outcome is Outcome.HELD

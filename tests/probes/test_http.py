@@ -4,6 +4,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -21,7 +22,7 @@ def told() -> Told:
     return []
 
 
-def client(told: Told, **options: object) -> Client:
+def client(told: Told, **options: Any) -> Client:
     return Client(deadline=0.6, observer=lambda asked, got: told.append((asked, got)), **options)
 
 

@@ -59,7 +59,7 @@ def test_entries_without_a_name_or_with_the_same_are_told_apart(folder: Path) ->
         ),
     ],
 )
-def test_false_greens_of_a_file(folder: Path, promtool_path: Path, text: str, line: int, sentence: str) -> None:
+def test_false_greens_of_a_file(folder: Path, text: str, line: int, sentence: str) -> None:
     (folder / "tests.yml").write_text(text)
     assert (line, sentence) in [
         (at, said[: len(sentence)]) for at, said in _without_prefix(rules.load(folder / "tests.yml"))

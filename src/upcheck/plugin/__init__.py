@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "check(every, timeout, severity): a check, how often it runs, how long it may take, how bad its failure is",
     )
+    _refuse_lost_root(config)
     try:
         settings = Settings.load(config.rootpath)
         config.stash[_DECLARED] = declared(config.rootpath)
@@ -69,6 +70,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(recorder, "upcheck-recorder")
     if config.option.nagios:
         config.pluginmanager.register(Nagios(config, recorder.results))
+
+
+def _refuse_lost_root(config: pytest.Config) -> None:
+    """pytest reads the options of plugins late: until then `--results FILE` looks like a folder of tests named FILE.
+
+    Where FILE exists outside the repo, its folder becomes the root, without the repo's settings.
+    """
+    for name in ("--metrics-textfile", "--results"):
+        path = str(config.getoption(name))
+        if config.inipath is None and path in config.invocation_params.args and Path(path).exists():
+            raise pytest.UsageError(f"type {name}={path}, with the equals sign: pytest took {path} for a folder of tests")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SETTINGS = pytest.StashKey[Settings]()
 _JUDGE = pytest.StashKey[Judge]()
-_TRANSPORT = pytest.StashKey["Transport"]()
+_TRANSPORT: pytest.StashKey[Transport] = pytest.StashKey()
 
 
 class Unknown(Exception):

@@ -289,6 +289,10 @@ def _bring(
                 failures[title] = str(error)
                 say(f"{title}: {error}")
                 continue
+            for share in (room / "bin").glob("share/*"):
+                shutil.rmtree(folder / "share" / share.name, ignore_errors=True)
+                (folder / "share").mkdir(exist_ok=True)
+                share.replace(folder / "share" / share.name)
             for name in names:
                 (room / "bin" / name).replace(folder / name)
                 _note(folder / "origins.json", folder / name, _stamp(folder / name), origins[name])

@@ -77,7 +77,41 @@ def _debian(names: Sequence[str], room: Path, environ: Mapping[str, str]) -> dic
                 raise ToolError(f"{origin} holds no usr/bin/{binary.name}")
             binary.replace(room / "bin" / name)
             origins[name] = origin
+            _bring_home(room / "bin" / name, unpacked)
     return origins
+
+
+_HOME_FD = b"/proc/self/fd/9"
+_WRAPPER = """\
+#!/bin/sh
+# Debian's build reads its templates below {home}. They are beside it here: in the folder open as descriptor 9.
+here=$(dirname "$(readlink -f "$0")")
+exec 9<"$here/share/{name}"
+exec "$here/share/{name}/{name}" "$@"
+"""
+
+
+def _bring_home(binary: Path, unpacked: Path) -> None:
+    """Let *binary* find the data files of its package, which was unpacked and not installed.
+
+    Debian builds Alertmanager to read them below /usr/share/prometheus/alertmanager, and nothing can tell it
+    otherwise: without them it does not start. So the path in the binary gives way to one of the same length that
+    holds wherever the tools folder is, and a wrapper of its name opens what it leads to.
+    """
+    home = Path("/usr/share/prometheus") / binary.name
+    data = unpacked / home.relative_to("/")
+    content = binary.read_bytes()
+    if not data.is_dir() or bytes(home) not in content:
+        return
+    share = binary.parent / "share" / binary.name
+    share.parent.mkdir(exist_ok=True)
+    data.replace(share)
+    content = content.replace(bytes(home), _HOME_FD.ljust(len(bytes(home)), b"/"))
+    (share / binary.name).write_bytes(content)
+    for program in (share / binary.name, binary):
+        program.touch()
+        program.chmod(0o755)
+    binary.write_text(_WRAPPER.format(home=home, name=binary.name), encoding="utf-8")
 
 
 def _private_apt(room: Path, environ: Mapping[str, str]) -> Path:
