@@ -73,7 +73,7 @@ class Repo:
     """A monitoring repo in a folder of its own, whose pytest runs in a process of its own."""
 
     def __init__(self, pytester: pytest.Pytester) -> None:
-        self._pytester = pytester
+        self.pytester = pytester
         self.path = pytester.path
         self.write("pyproject.toml", '[tool.upcheck]\n\n[tool.pytest.ini_options]\nfilterwarnings = ["error"]\n')
         for folder in ("checks", "rules_tests", "monitoring"):
@@ -88,7 +88,7 @@ class Repo:
 
     def pytest(self, *arguments: str) -> pytest.RunResult:
         """Run pytest over the repo's checks, rule tests and configurations."""
-        return self._pytester.runpytest_subprocess("checks", "rules_tests", "monitoring", *arguments, timeout=60)
+        return self.pytester.runpytest_subprocess("checks", "rules_tests", "monitoring", *arguments, timeout=60)
 
 
 @pytest.fixture

@@ -79,7 +79,11 @@ def test_a_result_says_what_was_asked_got_and_wanted(checks: Repo, url: str) -> 
     assert failed.facts["asked"] == f"GET {url}/health"
     assert str(failed.facts["got"]).startswith("200 OK in ")
     assert str(failed.facts["want"]).startswith('assert http.get("/health").status_code == 201   (assert 200 == 201')
-    assert (failed.facts["file"], failed.facts["severity"]) == ("checks/test_a.py", "critical")
+    assert (failed.facts["file"], failed.facts["line"], failed.facts["severity"]) == (
+        "checks/test_a.py",
+        10,
+        "critical",
+    )
     assert (held.facts["every"], held.facts["timeout"], held.facts["severity"]) == (30, 2, "warning")
     assert error.reason == "OSError: no such service"
     assert 0 < held.duration < 2
@@ -111,13 +115,15 @@ def test_the_textfile_is_written(checks: Repo, url: str) -> None:
     assert 'probe_success{check="checks/test_a.py::test_fails",severity="critical"} 0.0' in text
 
 
-def test_a_path_that_pytest_would_take_for_its_root_is_refused(checks: Repo, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_path_that_pytest_takes_for_its_root_is_refused(
+    checks: Repo, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     there = tmp_path_factory.mktemp("elsewhere") / "upcheck.prom"
     there.write_text("")
-    told = checks.pytest("--metrics-textfile", str(there))
+    told = checks.pytester.runpytest_subprocess("--metrics-textfile", str(there))
     assert told.ret == pytest.ExitCode.USAGE_ERROR
     told.stderr.fnmatch_lines([f"*type --metrics-textfile={there}, with the equals sign*"])
-    assert checks.pytest(f"--metrics-textfile={there}", "-k", "known").ret == 0
+    assert checks.pytester.runpytest_subprocess(f"--metrics-textfile={there}", "-k", "known").ret == 0
 
 
 def test_nagios_is_one_line_and_an_exit_code(checks: Repo, url: str) -> None:
@@ -229,6 +235,26 @@ def test_without_promtool_rule_tests_are_an_error_and_never_green(repo: Repo, mo
         assert "upcheck tools install" in result.reason
 
 
+@pytest.mark.parametrize(
+    ("text", "feature"),
+    [
+        (TESTS % (GOOD, 1) + "fuzzy_compare: true\n", "fuzzy_compare"),
+        ((TESTS % (GOOD, 1)) + "    start_timestamp: 0\n", "start_timestamp"),
+    ],
+)
+def test_a_feature_that_this_promtool_lacks_is_an_error_that_says_so(
+    repo: Repo, monkeypatch: pytest.MonkeyPatch, text: str, feature: str
+) -> None:
+    repo.write("rules_tests/rules.yaml.in", RULES)
+    repo.write("rules_tests/a.yml", text.replace("[rules.yml]", "[rules.yaml.in]"))
+    promtool = repo.write("promtool", "#!/bin/sh\necho 'promtool, version 2.42.0 (branch: HEAD, revision: 1)'\n")
+    promtool.chmod(0o755)
+    monkeypatch.setenv("UPCHECK_PROMTOOL", str(promtool))
+    result = results(repo)["fires"]
+    assert result.outcome is Outcome.ERROR
+    assert f"has no '{feature}': it came with 3." in result.reason
+
+
 def test_a_newer_history_is_a_warning_and_no_failure(checks: Repo, url: str) -> None:
     (checks.path / ".upcheck").mkdir()
     with sqlite3.connect(checks.path / ".upcheck/history.sqlite") as db:
@@ -258,7 +284,7 @@ def test_a_sink_of_the_users_own_gets_every_result(checks: Repo, url: str) -> No
 def test_tests_that_are_no_checks_are_left_alone(repo: Repo) -> None:
     repo.write("tests/test_a.py", "def test_a(): assert False\n")
     repo.write("tests/a.yml", "checks: {}\n")
-    told = repo._pytester.runpytest_subprocess("tests", f"--results={repo.path / 'r'}")
+    told = repo.pytester.runpytest_subprocess("tests", f"--results={repo.path / 'r'}")
     told.assert_outcomes(failed=1)
     told.stdout.no_fnmatch_line("*upcheck*=*")
     assert json.loads((repo.path / "r").read_text()) == {"expected": []}

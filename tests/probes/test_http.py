@@ -85,7 +85,10 @@ def test_a_redirect_loop_ends(serve: Serve, told: Told) -> None:
 @pytest.mark.parametrize(
     ("talk", "reason"),
     [
-        (lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), "the answer is no HTTP, or broke off"),
+        (
+            lambda connection: (connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"), connection.recv(1000)),
+            "the answer is no HTTP, or broke off",
+        ),
         (lambda connection: connection.recv(1000), "the answer is no HTTP, or broke off"),
         (
             lambda connection: (
@@ -109,11 +112,12 @@ def test_a_refused_connection_and_an_unknown_name(told: Told) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with client(told) as asker:
-        for url in (f"http://127.0.0.1:{port}/", "http://no-such-host.invalid/"):
+        for url in (f"http://127.0.0.1:{port}/", "http://no-such-host.invalid/", f"http://{'x' * 70}.invalid/"):
             with pytest.raises(httpx.ConnectError):
                 asker.get(url)
     assert told[0][1] == "Connection refused"
     assert told[1][1].startswith("the name no-such-host.invalid does not resolve")
+    assert "xxx.invalid does not resolve" in told[2][1]
 
 
 def test_proxy_variables_are_not_read(serve: Serve, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +154,12 @@ def test_an_address_that_refuses_leaves_the_others_to_try(
 
 
 def test_a_stuck_resolver_is_given_up(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(3))  # as above
+
+    def stuck(*_: object, **__: object) -> list[Any]:
+        time.sleep(3)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", stuck)  # as above
     began = time.monotonic()
     with client(told) as asker, pytest.raises(httpx.ConnectTimeout, match="connecting"):
         asker.get("http://stuck.test/")

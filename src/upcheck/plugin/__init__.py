@@ -80,7 +80,7 @@ def _refuse_lost_root(config: pytest.Config) -> None:
     for name in ("--metrics-textfile", "--results"):
         path = str(config.getoption(name))
         if config.inipath is None and path in config.invocation_params.args and Path(path).exists():
-            raise pytest.UsageError(f"type {name}={path}, with the equals sign: pytest took {path} for a folder of tests")
+            raise pytest.UsageError(f"type {name}={path}, with the equals sign: pytest took it for a folder of tests")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

@@ -149,6 +149,8 @@ class RuleTestItem(Item):
 
     def setup(self) -> None:
         """Have promtool judge the entry; what it can't judge is an error, not a failure."""
+        for feature in self.file.features:
+            session.need(self.config, "promtool", feature)
         self.verdict = _told(lambda: session.judge(self.config).judge(self.file, self.entry))
 
     def runtest(self) -> None:

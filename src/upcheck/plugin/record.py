@@ -62,9 +62,11 @@ def _failure(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], to
         return {"reason": reason, "got": reason}
     statement = " ".join(str(own[-1].statement).split())
     exchange = item.stash.get(EXCHANGE, {})
+    line = own[-1].lineno + 1
     if not exchange:
-        return {"reason": reason, "got": reason, "want": statement}
-    return {"reason": reason, **exchange, "want": f"{statement}   ({reason})" if reason not in statement else statement}
+        return {"reason": reason, "line": line, "got": reason, "want": statement}
+    want = statement if reason in statement else f"{statement}   ({reason})"
+    return {"reason": reason, "line": line, **exchange, "want": want}
 
 
 def _first_error(told: str) -> str:

@@ -45,6 +45,14 @@ def tool(config: pytest.Config, name: str) -> Path:
     return found.path
 
 
+def need(config: pytest.Config, name: str, feature: str) -> None:
+    """Raises Unknown where the tool *name* is too old to have *feature*, with where to get a newer one."""
+    tool(config, name)
+    found = tools.find(name, settings(config))
+    if found is not None and (sentence := tools.lacks(found, feature)):
+        raise Unknown(sentence)
+
+
 def judge(config: pytest.Config) -> Judge:
     """The session's judge of rule tests, made when first asked for."""
     if _JUDGE not in config.stash:

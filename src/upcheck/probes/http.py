@@ -194,7 +194,7 @@ def _resolve(host: str, port: int) -> list[str]:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             answer.extend(dict.fromkeys(str(entry[4][0]) for entry in found))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a label of more than 63 letters
             answer.append(error)
 
     thread = threading.Thread(target=ask, daemon=True, name=f"resolve {host}")
@@ -202,8 +202,9 @@ def _resolve(host: str, port: int) -> list[str]:
     thread.join(_left(httpcore.ConnectTimeout))
     if thread.is_alive():
         raise httpcore.ConnectTimeout(f"no address for {host} in time")
-    if answer and isinstance(answer[0], OSError):
-        raise httpcore.ConnectError(f"the name {host} does not resolve: {answer[0].strerror}")
+    if answer and isinstance(answer[0], Exception):
+        why = getattr(answer[0], "strerror", None) or answer[0]
+        raise httpcore.ConnectError(f"the name {host} does not resolve: {why}")
     return answer
 
 

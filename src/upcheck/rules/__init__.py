@@ -22,6 +22,7 @@ from upcheck.command import CommandError
 from upcheck.documents import DocumentError, Map, Seq
 from upcheck.promtool import Verdict
 from upcheck.settings import nearest
+from upcheck.tools import FEATURES
 
 RUNS_PER_CORE = 2  # a run costs 22 ms to start; more runs than cores, so that no core waits long for the other
 
@@ -45,13 +46,15 @@ class Entry:
 class TestFile:
     """A file of rule tests. *alerts* are those that its rule files define.
 
-    *problems* are the false greens of the file as a whole, with their lines.
+    *problems* are the false greens of the file as a whole, with their lines; *features* those of promtool that it
+    needs and an older one lacks.
     """
 
     path: Path
     alerts: tuple[str, ...]
     entries: tuple[Entry, ...]
     problems: tuple[tuple[int, str], ...]
+    features: tuple[str, ...] = ()
 
     __test__ = False
 
@@ -84,7 +87,9 @@ def load(path: Path) -> TestFile:
                 problem=_false_green(test, alerts, rule_files),
             )
         )
-    return TestFile(path, tuple(sorted(alerts)), tuple(entries), tuple(problems))
+    keys = {*document, *(key for test in tests if isinstance(test, Map) for key in test)}
+    features = tuple(sorted(FEATURES.keys() & keys))
+    return TestFile(path, tuple(sorted(alerts)), tuple(entries), tuple(problems), features)
 
 
 def _rule_files(path: Path, document: Map, problems: list[tuple[int, str]]) -> list[Path]:
