@@ -170,6 +170,18 @@ def test_a_containers_root_counts_although_it_is_an_overlay(tmp_path: Path) -> N
     assert mounts == {"overlay overlay /", "/dev/sda1 ext4 /etc/hosts"}
 
 
+class Chroot(Host):
+    """A host whose list of mounts has no root."""
+
+    def disk_partitions(self, all: bool = False) -> list[Partition]:  # noqa: A002, ARG002 - psutil's own name
+        return []
+
+
+def test_a_root_that_is_no_mount_counts_all_the_same(tmp_path: Path) -> None:
+    got = values(SystemCollector(source=Chroot(), proc=proc(tmp_path)))
+    assert "node_filesystem_size_bytes rootfs rootfs /" in got
+
+
 @pytest.mark.parametrize(
     ("broken", "source", "lost"),
     [

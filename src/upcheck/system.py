@@ -227,9 +227,12 @@ class SystemCollector:
         free = GaugeMetricFamily("node_filesystem_free_bytes", "Bytes that root can still write.", labels=labels)
         # all=False: only what has a device; so neither pseudo filesystems nor network mounts that could hang a scrape
         mounts = {(part.device, part.mountpoint): part.fstype for part in self._source.disk_partitions(all=False)}
-        if not any(mountpoint == "/" for _, mountpoint in mounts):  # a container's, which is an overlay
-            roots = [part for part in self._source.disk_partitions(all=True) if part.mountpoint == "/"]
-            mounts |= {(part.device, "/"): part.fstype for part in roots[-1:]}
+        if not any(mountpoint == "/" for _, mountpoint in mounts):  # a container's is an overlay, a chroot's no mount
+            roots = {
+                part.device: part.fstype for part in self._source.disk_partitions(all=True) if part.mountpoint == "/"
+            }
+            device, fstype = next(reversed(roots.items()), ("rootfs", "rootfs"))
+            mounts[device, "/"] = fstype
         for (device, mountpoint), fstype in mounts.items():
             ignored = _IGNORED_FILESYSTEMS.fullmatch(fstype) or _IGNORED_MOUNTPOINTS.fullmatch(mountpoint)
             if ignored and mountpoint != "/":
