@@ -809,3 +809,56 @@ def test_what_is_remembered_is_plain_json(settings: Settings, site: Site) -> Non
     assert json.loads((settings.tools / "origins.json").read_text()) == {
         "promtool": [status.st_mtime_ns, status.st_size, tool.origin]
     }
+
+
+def package(folder: Path, name: str, files: Mapping[str, Path]) -> str:
+    """Build *name*.deb of *files* in *folder*; its paragraph in an index."""
+    root = folder / f"{name}.root"
+    (root / "DEBIAN").mkdir(parents=True)
+    control = f"Package: {name}\nVersion: 3.5.3-1\nArchitecture: all\nMaintainer: a <a@b.test>\nDescription: {name}\n"
+    (root / "DEBIAN/control").write_text(control)
+    for path, content in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(content, root / path)
+    archive = folder / f"{name}_3.5.3-1_all.deb"
+    subprocess.run(["dpkg-deb", "-b", str(root), str(archive)], check=True, capture_output=True)
+    built = archive.read_bytes()
+    return f"{control}Filename: ./{archive.name}\nSize: {len(built)}\nSHA256: {hashlib.sha256(built).hexdigest()}\n"
+
+
+@needs_apt
+def test_promtool_may_be_a_package_of_its_own_and_alertmanager_finds_its_templates(
+    settings: Settings, tmp_path: Path
+) -> None:
+    home = "usr/share/prometheus/alertmanager"
+    reads = f'case "$1" in --version) echo "alertmanager, version 0.33.1 (";; *) cat /{home}/default.tmpl;; esac'
+    served, promtool = program(tmp_path / "in/prometheus", "3.5.3"), program(tmp_path / "in/promtool", "3.5.3")
+    manager, template = tmp_path / "in/alertmanager", tmp_path / "in/default.tmpl"
+    manager.write_text(f"#!/bin/sh\n{reads}\n")
+    manager.chmod(0o755)
+    template.write_text("a template")
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    paragraphs = [
+        package(repo, "prometheus", {"usr/bin/prometheus": served}),
+        package(repo, "promtool", {"usr/bin/promtool": promtool}),
+        package(
+            repo,
+            "prometheus-alertmanager",
+            {"usr/bin/prometheus-alertmanager": manager, f"{home}/default.tmpl": template},
+        ),
+    ]
+    (repo / "Packages").write_text("\n".join(paragraphs))
+    (tmp_path / "sources.list").write_text(f"deb [trusted=yes] file:{repo} ./\n")
+    sources = f'Dir::Etc::sourcelist "{tmp_path}/sources.list";\nDir::Etc::sourceparts "/dev/null";\n'
+    (tmp_path / "apt.conf").write_text(sources)
+    environ = {**os.environ, "APT_CONFIG": str(tmp_path / "apt.conf")}
+
+    names = ["promtool", "prometheus", "alertmanager"]
+    origins = {tool.name: tool.origin for tool in tools.provide(names, settings, environ=environ, ways=["debian"])}
+    assert origins["promtool"] == "Debian package promtool 3.5.3-1"
+    assert origins["prometheus"] == "Debian package prometheus 3.5.3-1"
+    moved = settings.tools.rename(tmp_path / "moved")
+    assert subprocess.run([moved / "alertmanager", "read"], capture_output=True, text=True).stdout == "a template"
+    (moved / "link").symlink_to(moved / "alertmanager")
+    assert subprocess.run([moved / "link", "read"], capture_output=True, text=True).stdout == "a template"

@@ -68,6 +68,23 @@ def test_a_failure_says_what_where_and_since_when() -> None:
     ]
 
 
+def test_errors_of_one_cause_are_one_block() -> None:
+    errors = [
+        Result(f"r::{n}", Outcome.ERROR, 0, 0, Kind.RULE, "no promtool", {"name": n, "got": "no promtool"})
+        for n in "abc"
+    ]
+    other = Result("r::d", Outcome.ERROR, 0, 0, Kind.RULE, "hung", {"name": "d", "got": "hung"})
+    assert [line.rstrip() for line in verdict.failures([*errors, other], lambda _: None)] == [
+        "ERROR    a",
+        "  got    no promtool",
+        "  and 2 more for the same reason",
+        "",
+        "ERROR    d",
+        "  got    hung",
+        "",
+    ]
+
+
 def test_long_streaks_and_other_days_are_told_in_full() -> None:
     at = time.mktime((2020, 1, 2, 3, 4, 5, 0, 0, -1))
     assert verdict.since(Streak(Outcome.ERROR, at, 12, None)) == "2020-01-02 03:04, 12th error in a row; has never held"

@@ -63,23 +63,35 @@ def _proven(results: Sequence[Result]) -> str:
 
 
 def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], style: Style = plain) -> list[str]:
-    """A block for each result that did not hold: where it stands, what was asked, got and wanted, since when."""
+    """A block for each result that did not hold: where it stands, what was asked, got and wanted, since when.
+
+    Errors that have one cause are one block.
+    """
     lines: list[str] = []
+    causes: Counter[str] = Counter(result.reason for result in results if result.outcome is Outcome.ERROR)
     for result in results:
-        if result.outcome not in (Outcome.FAILED, Outcome.ERROR):
-            continue
-        facts = dict(result.facts)
-        title = f"{facts.get('name', result.check)}"
-        if result.kind is Kind.CONFIG:
-            title = result.reason
-        elif result.kind is Kind.RULE and not facts.get("diff") and result.reason != facts.get("got"):
-            title += f": {result.reason}"
-        place = f"{facts.get('file', '')}:{facts.get('line', '')}".strip(":")
-        if result.kind is Kind.CHECK and (run := streak(result.check)):
-            facts["since"] = since(run)
-        word = style(f"{result.outcome.upper():<8}", "red" if result.outcome is Outcome.FAILED else "magenta")
-        lines += [f"{word} {title:<56} {place}".rstrip(), *block(facts).splitlines(), ""]
+        if result.outcome is Outcome.FAILED or (result.outcome is Outcome.ERROR and causes[result.reason]):
+            others = causes.pop(result.reason, 1) - 1 if result.outcome is Outcome.ERROR else 0
+            lines += [
+                *_block(result, streak, style),
+                *([f"  and {others} more for the same reason"] if others else []),
+                "",
+            ]
     return lines
+
+
+def _block(result: Result, streak: Callable[[str], Streak | None], style: Style) -> list[str]:
+    facts = dict(result.facts)
+    title = str(facts.get("name", result.check))
+    if result.kind is Kind.CONFIG:
+        title = Path(str(facts.get("file", title))).name
+    if result.kind is not Kind.CHECK and not facts.get("diff") and result.reason != facts.get("got"):
+        title += f": {result.reason}"
+    place = f"{facts.get('file', '')}:{facts.get('line', '')}".strip(":")
+    if result.kind is Kind.CHECK and (run := streak(result.check)):
+        facts["since"] = since(run)
+    word = style(f"{result.outcome.upper():<8}", "red" if result.outcome is Outcome.FAILED else "magenta")
+    return [f"{word} {title:<56} {place}".rstrip(), *block(facts).splitlines()]
 
 
 def since(streak: Streak) -> str:

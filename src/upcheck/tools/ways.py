@@ -60,22 +60,31 @@ def _debian(names: Sequence[str], room: Path, environ: Mapping[str, str]) -> dic
             raise ToolError(f"no {program} here")
     private = dict(environ) | {"APT_CONFIG": str(_private_apt(room, environ)), "LC_ALL": "C"}
     run = functools.partial(said, seconds=APT_SECONDS, environ=private, cwd=room)
-    asked = list(by_product(names))
     warnings = run(["apt-get", "-qq", "update"]).strip()
-    try:
-        run(["apt-get", "-qq", "download", *(product.package for product, _ in asked)])
-    except ToolError as error:
-        raise ToolError(f"{error}; apt-get update had said: {warnings}" if warnings else str(error)) from None
+
+    def unpack(package: str) -> tuple[Path, str]:
+        """Where *package* is unpacked, and what to call it."""
+        try:
+            run(["apt-get", "-qq", "download", package])
+        except ToolError as error:
+            raise ToolError(f"{error}; apt-get update had said: {warnings}" if warnings else str(error)) from None
+        archive = next(room.glob(f"{package}_*.deb")).name
+        run(["dpkg-deb", "-x", archive, f"{package}.unpacked"])
+        return (
+            room / f"{package}.unpacked",
+            f"Debian package {package} {run(['dpkg-deb', '-f', archive, 'Version']).strip()}",
+        )
+
     origins: dict[str, str] = {}
-    for product, mine in asked:
-        package, unpacked = next(room.glob(f"{product.package}_*.deb"), room / "no.deb"), room / product.package
-        run(["dpkg-deb", "-x", package.name, unpacked.name])
-        origin = f"Debian package {product.package} {run(['dpkg-deb', '-f', package.name, 'Version']).strip()}"
+    for product, mine in by_product(names):
+        together = unpack(product.package)
         for name in mine:
-            binary = unpacked / "usr/bin" / product.binaries[name]
-            if not binary.is_file():
-                raise ToolError(f"{origin} holds no usr/bin/{binary.name}")
-            binary.replace(room / "bin" / name)
+            program = f"usr/bin/{product.binaries[name]}"
+            # newer Debians have promtool in a package of its own
+            unpacked, origin = together if (together[0] / program).is_file() else unpack(name)
+            if not (unpacked / program).is_file():
+                raise ToolError(f"{origin} holds no {program}")
+            (unpacked / program).replace(room / "bin" / name)
             origins[name] = origin
             _bring_home(room / "bin" / name, unpacked)
     return origins
