@@ -149,7 +149,7 @@ class Judge:
         self._tool = tool
         self.cores = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self.cores, thread_name_prefix="promtool")
-        self._verdicts: dict[Path, Future[dict[Path, Verdict]]] = {}
+        self._verdicts: dict[Path, Future[dict[Path, Verdict | CommandError]]] = {}
         self._blames: dict[Path, list[Verdict]] = {}
 
     def close(self) -> None:
@@ -162,7 +162,7 @@ class Judge:
         runs = min(len(new), self.cores * RUNS_PER_CORE)
         for number in range(runs):
             share = new[number::runs]
-            future = self._pool.submit(promtool.test_rules, self._tool, share)
+            future = self._pool.submit(self._share, share)
             self._verdicts.update(dict.fromkeys(share, future))
 
     def judge(self, file: TestFile, entry: Entry) -> Verdict:
@@ -174,19 +174,29 @@ class Judge:
             self._blames[file.path] = self._blame(file)
         return self._blames[file.path][entry.index]
 
-    def _verdict(self, path: Path) -> Verdict:
+    def _share(self, files: Sequence[Path]) -> dict[Path, Verdict | CommandError]:
+        """The verdict on each of *files*: of one run if all hold, else of a run for each."""
         try:
-            return self._verdicts[path].result()[path]
-        except CommandError:  # another file of the same run may be the cause
-            return promtool.test_rules(self._tool, [path])[path]
+            whole: Verdict | CommandError = promtool.test_rules(self._tool, files)
+        except CommandError as error:
+            whole = error
+        if len(files) == 1 or (isinstance(whole, Verdict) and whole.ok):
+            return dict.fromkeys(files, whole)
+        return {file: self._share([file])[file] for file in files}
+
+    def _verdict(self, path: Path) -> Verdict:
+        verdict = self._verdicts[path].result()[path]
+        if isinstance(verdict, CommandError):
+            raise verdict
+        return verdict
 
     def _blame(self, file: TestFile) -> list[Verdict]:
         with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
             alone = [_alone(file.path, entry.index, Path(folder)) for entry in file.entries]
-            verdicts = list(self._pool.map(lambda one: promtool.test_rules(self._tool, [one])[one], alone))
+            verdicts = list(self._pool.map(lambda one: promtool.test_rules(self._tool, [one]), alone))
         if all(verdict.ok for verdict in verdicts):
-            whole = promtool.test_rules(self._tool, [file.path])[file.path]
-            return [Verdict(False, f"each entry holds alone, but not the file:\n{whole.text}")] * len(verdicts)
+            text = f"each entry holds alone, but not the file:\n{self._verdict(file.path).text}"
+            return [Verdict(False, text)] * len(verdicts)
         return verdicts
 
 
