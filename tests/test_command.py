@@ -73,3 +73,9 @@ def test_no_child_outlives_the_answer(tmp_path: Path) -> None:
 def _raise_if_zombie(pid: int) -> None:
     if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":  # an orphan that nobody reaped yet
         raise ProcessLookupError
+
+
+def test_the_environment_can_be_given_whole_and_the_folder_named(tmp_path: Path) -> None:
+    code = "import os; print(os.getcwd(), os.environ.get('PATH'), os.environ['EXTRA'])"
+    answer = run(python(code), timeout=10, environ={"EXTRA": "1"}, inherit=False, cwd=tmp_path)
+    assert answer.stdout == f"{tmp_path.resolve()} None 1\n"

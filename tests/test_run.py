@@ -111,12 +111,25 @@ def test_a_collector_that_does_not_start_says_why(repo: Repo) -> None:
     repo.write("collector.py", "raise SystemExit('no database')\n")
     told = upcheck(repo, "check")
     assert told.returncode == 3
-    assert "did not start to serve: it ended: no database" in told.stderr
+    assert "did not start to serve: it ended with 1: no database" in told.stderr
 
 
 def test_a_missing_collector_says_so(repo: Repo) -> None:
     with pytest.raises(RunError, match="No such file"), run.collector(Settings.load(repo.path)):
         pass
+
+
+def test_a_collector_that_says_much_is_not_held_up(whole: Repo) -> None:
+    noisy = COLLECTOR.replace("collector.serve()", "import sys; sys.stderr.write('x' * 300_000); collector.serve()")
+    whole.write("collector.py", noisy)
+    assert upcheck(whole, "check").returncode == 0
+
+
+def test_options_of_pytest_s_terminal_are_understood(repo: Repo) -> None:
+    repo.write("checks/test_a.py", "def test_a(): ...\n")
+    assert upcheck(repo, "check", "--target", "http://127.0.0.1:1", "-q", "--durations=3").returncode == 0
+    told = upcheck(repo, "check", "--target", "http://127.0.0.1:1", "-v")
+    assert "1 passed" in told.stdout
 
 
 def test_a_newer_history_is_a_warning(whole: Repo) -> None:
@@ -146,17 +159,18 @@ def test_a_read_only_repo_is_checked_all_the_same(whole: Repo) -> None:
     assert not (whole.path / ".upcheck").exists()
 
 
-def test_a_signal_leaves_no_collector_behind(whole: Repo) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_no_collector_behind(whole: Repo, number: signal.Signals) -> None:
     whole.write("checks/test_slow.py", "import time\ndef test_slow(): time.sleep(30)\n")
     argv = [sys.executable, "-m", "upcheck.cli", "check"]
     process = subprocess.Popen(argv, cwd=whole.path, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     port = int(process.stdout.readline().split()[1].rpartition(":")[2])
     time.sleep(0.3)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     process.wait(15)
     process.stdout.close()
-    assert process.returncode == 143
+    assert process.returncode == 128 + number
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), 1)
 

@@ -59,7 +59,8 @@ def check(target: str | None, verbose: bool, pytest_arguments: tuple[str, ...]) 
     from upcheck.report import verdict
 
     settings = _settings()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the collector we started is stopped, too
+    for number in (signal.SIGTERM, signal.SIGINT):  # so that the collector we started is stopped, too
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         tools.ensure(
             ("promtool", "amtool", "prometheus", "alertmanager"), settings, say=lambda text: click.echo(text, err=True)
@@ -77,7 +78,12 @@ def check(target: str | None, verbose: bool, pytest_arguments: tuple[str, ...]) 
             click.echo(f"{'collector':<11} {target:<24} up in {time.monotonic() - began:.1f} s")
         else:
             click.echo(f"{'target':<11} {target}")
-        report = run.pytest(settings, [f"--target={target}", *pytest_arguments], verbose=verbose, progress=_progress)
+        report = run.pytest(
+            settings,
+            [f"--target={target}", *pytest_arguments],
+            terminal=verbose or bool(pytest_arguments),  # options of it may be among them; else it costs half a second
+            progress=_progress if sys.stderr.isatty() else None,
+        )
     if verbose or report.usage or not report.results:
         click.echo(report.output, err=report.usage)
     if report.usage:
@@ -93,7 +99,7 @@ def check(target: str | None, verbose: bool, pytest_arguments: tuple[str, ...]) 
 
 
 def _progress(done: int, of: int) -> None:
-    if sys.stderr.isatty() and of:
+    if of:
         click.echo(f"\r{done}/{of}\r", nl=False, err=True)
 
 

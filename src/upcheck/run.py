@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import selectors
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from upcheck.result import Kind, Outcome, Result
 from upcheck.settings import Settings
@@ -50,35 +50,34 @@ class Report:
 def collector(settings: Settings) -> Iterator[str]:
     """The URL of the repo's own collector.py, started on a free port and drained at the end. Raises RunError."""
     script = settings.root / "collector.py"
-    process = subprocess.Popen(
-        [sys.executable, script, "--port", "0"],
-        cwd=settings.root,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield _address(process, script)
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:  # a pipe that nobody reads can fill
+        argv = [sys.executable, script, "--port", "0"]
+        process = subprocess.Popen(argv, cwd=settings.root, stdout=stdout, stderr=stderr)
         try:
-            process.communicate(timeout=STOP)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
+            yield _address(process, script, stdout, stderr)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
-def _address(process: subprocess.Popen[str], script: Path) -> str:
-    assert process.stdout is not None
-    with selectors.DefaultSelector() as selector:
-        selector.register(process.stdout, selectors.EVENT_READ)
-        line = process.stdout.readline() if selector.select(START) else ""
-    words = line.split()
-    if len(words) > 1 and words[1].startswith("http"):
-        return words[1]
-    process.kill()
-    said = process.communicate()[1].strip().splitlines()
-    why = f"it ended: {said[-1]}" if said else f"it said nothing within {START:g} s"
+def _address(process: subprocess.Popen[bytes], script: Path, stdout: IO[bytes], stderr: IO[bytes]) -> str:
+    end = time.monotonic() + START
+    while time.monotonic() < end:
+        ended = process.poll() is not None
+        line, whole, _ = os.pread(stdout.fileno(), 4096, 0).decode(errors="replace").partition("\n")
+        if whole:
+            return line.split()[1]
+        if ended:
+            said = os.pread(stderr.fileno(), 65536, 0).decode(errors="replace").strip().splitlines()
+            why = f"it ended with {process.returncode}: {said[-1] if said else 'without a word'}"
+            break
+        time.sleep(0.005)
+    else:
+        why = f"it said nothing within {START:g} s"
     raise RunError(f"{script} did not start to serve: {why}; try it alone: {sys.executable} {script}")
 
 
@@ -86,33 +85,36 @@ def pytest(
     settings: Settings,
     arguments: Sequence[str],
     *,
-    verbose: bool = False,
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    terminal: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
-    """Run pytest with *arguments* in the repo; with *verbose* the report has what it printed.
+    """Run pytest with *arguments* in the repo. Without *terminal* it prints errors of its own only.
 
     *progress* hears of each result: how many are there, of how many.
     """
     with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
         lines, output = Path(folder, "results"), Path(folder, "output")
         argv = [sys.executable, "-m", "pytest", "--continue-on-collection-errors", f"--results={lines}", *arguments]
-        if not verbose:
-            argv += ["-p", "no:terminal"]  # nobody reads it, and what plugins add to its end costs half a second
+        if not terminal:
+            argv += ["-p", "no:terminal"]
         if not os.access(settings.root, os.W_OK):
             argv += ["-p", "no:cacheprovider"]  # a read-only checkout has no place for it
         with output.open("wb") as sink:
             process = subprocess.Popen(argv, cwd=settings.root, stdout=sink, stderr=subprocess.STDOUT)
             try:
-                while process.poll() is None:
-                    time.sleep(0.02)
+                while progress is not None and process.poll() is None:
+                    time.sleep(0.1)
                     progress(*_count(lines))
+                process.wait()
             finally:
                 if process.poll() is None:
                     process.kill()
                 process.wait()
         report = Report(output=output.read_text(encoding="utf-8", errors="replace"), code=process.returncode)
         expected: list[str] = []
-        for line in lines.read_text(encoding="utf-8").splitlines() if lines.exists() else []:
+        for line in lines.read_text(encoding="utf-8").splitlines(keepends=True) if lines.exists() else []:
+            if not line.endswith("\n"):
+                continue  # pytest ended as it wrote it
             if line.startswith('{"expected"'):
                 expected += json.loads(line)["expected"]
             elif line.startswith('{"warning"'):
