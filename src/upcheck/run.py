@@ -51,7 +51,7 @@ def collector(settings: Settings) -> Iterator[str]:
     """The URL of the repo's own collector.py, started on a free port and drained at the end. Raises RunError."""
     script = settings.root / "collector.py"
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:  # a pipe that nobody reads can fill
-        argv = [sys.executable, script, "--port", "0"]
+        argv = [sys.executable, str(script), "--port", "0"]
         process = subprocess.Popen(argv, cwd=settings.root, stdout=stdout, stderr=stderr)
         try:
             yield _address(process, script, stdout, stderr)
