@@ -6,16 +6,20 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
 
 import upcheck
+from upcheck import run
 from upcheck.history import History, HistoryError, Streak
+from upcheck.report import nagios as plugin
+from upcheck.report import verdict
 from upcheck.result import ExitCode, exit_code
-from upcheck.settings import Settings, SettingsError, nearest
+from upcheck.settings import Settings, SettingsError, declared, nearest
 
+NEEDED = ("promtool", "amtool", "prometheus", "alertmanager")
 EXAMPLES = """\b
 Examples:
   upcheck check                          prove everything against a collector of our own
@@ -32,9 +36,17 @@ def main() -> None:
     """Monitoring as code, in pytest."""
 
 
-def _settings() -> Settings:
+def _settings(*, needed: bool = False) -> Settings:
+    """The settings of the repo that this folder is in; where there is none and one is *needed*, a usage error."""
+    here = Path.cwd()
     try:
-        return Settings.load(Path.cwd())
+        root = next((folder for folder in (here, *here.parents) if declared(folder)), None)
+        if root is None and needed:
+            raise click.UsageError(
+                f"no monitoring repo at {here} or above (a pyproject.toml with [tool.upcheck]): "
+                f"cd into one, or make one with `upcheck init FOLDER`"
+            )
+        return Settings.load(root or here)
     except SettingsError as error:
         raise click.UsageError(str(error)) from None
 
@@ -44,10 +56,11 @@ def _style(text: str, colour: str) -> str:
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
-@click.option("--target", metavar="URL", help="Ask URL; no collector is started.")
+@click.option("--target", metavar="URL", envvar="UPCHECK_TARGET", help="Ask URL; no collector is started.")
+@click.option("--nagios", is_flag=True, help="Answer as a monitoring plugin: one line, exit code 0, 1, 2 or 3.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what pytest printed, too.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def check(target: str | None, verbose: bool, pytest_arguments: tuple[str, ...]) -> None:
+def check(target: str | None, nagios: bool, verbose: bool, pytest_arguments: tuple[str, ...]) -> None:
     """Run the live checks, the rule tests and the configuration checks, and print a verdict.
 
     Starts the repo's collector.py on a free port, unless --target names a service. Further arguments are pytest's.
@@ -55,35 +68,16 @@ def check(target: str | None, verbose: bool, pytest_arguments: tuple[str, ...]) 
     \b
     Exit codes: 0 everything held, 1 something failed, 2 wrong usage, 3 could not tell.
     """
-    from upcheck import run, tools
-    from upcheck.report import verdict
-
-    settings = _settings()
+    settings = _settings(needed=True)
     for number in (signal.SIGTERM, signal.SIGINT):  # so that the collector we started is stopped, too
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    try:
-        tools.ensure(
-            ("promtool", "amtool", "prometheus", "alertmanager"), settings, say=lambda text: click.echo(text, err=True)
-        )
-    except tools.ToolError as error:
-        click.echo(f"{error}\n", err=True)  # the live checks can go on; what needs the tools is an error of its own
+    _fetch_tools(settings)
+    say = (lambda text: None) if nagios else click.echo
     began = time.monotonic()  # what is fetched once is not how long a check takes
-    with contextlib.ExitStack() as stack:
-        if target is None:
-            try:
-                target = stack.enter_context(run.collector(settings))
-            except run.RunError as error:
-                click.echo(str(error), err=True)
-                sys.exit(ExitCode.UNKNOWN)
-            click.echo(f"{'collector':<11} {target:<24} up in {time.monotonic() - began:.1f} s")
-        else:
-            click.echo(f"{'target':<11} {target}")
-        report = run.pytest(
-            settings,
-            [f"--target={target}", *pytest_arguments],
-            terminal=verbose or bool(pytest_arguments),  # options of it may be among them; else it costs half a second
-            progress=_progress if sys.stderr.isatty() else None,
-        )
+    report = _run(settings, target, pytest_arguments, verbose, say)
+    if nagios:
+        click.echo(plugin.line(report.results, report.warnings))
+        sys.exit(plugin.status(report.results))
     if verbose or report.usage or not report.results:
         click.echo(report.output, err=report.usage)
     if report.usage:
@@ -96,6 +90,37 @@ def check(target: str | None, verbose: bool, pytest_arguments: tuple[str, ...]) 
         click.echo(f"{'warning':<11} {_style(warning, 'yellow')}")
     click.echo(verdict.total(report.results, time.monotonic() - began, _style))
     sys.exit(exit_code(report.results))
+
+
+def _fetch_tools(settings: Settings) -> None:
+    from upcheck import tools
+
+    try:
+        tools.ensure(NEEDED, settings, say=lambda text: click.echo(text, err=True))
+    except tools.ToolError as error:
+        click.echo(f"{error}\n", err=True)  # the live checks can go on; what needs the tools is an error of its own
+
+
+def _run(
+    settings: Settings, target: str | None, arguments: Sequence[str], verbose: bool, say: Callable[[str], None]
+) -> run.Report:
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        if target is None:
+            try:
+                target = stack.enter_context(run.collector(settings))
+            except run.RunError as error:
+                click.echo(str(error), err=True)
+                sys.exit(ExitCode.UNKNOWN)
+            say(f"{'collector':<11} {target:<24} up in {time.monotonic() - began:.1f} s")
+        else:
+            say(f"{'target':<11} {target}")
+        return run.pytest(
+            settings,
+            [f"--target={target}", *arguments],
+            terminal=verbose or bool(arguments),  # options of it may be among them; else it costs half a second
+            progress=_progress if sys.stderr.isatty() else None,
+        )
 
 
 def _progress(done: int, of: int) -> None:

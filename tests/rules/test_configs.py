@@ -24,6 +24,14 @@ def test_a_file_is_known_by_its_keys(tmp_path: Path, text: str, kind: str | None
     assert configs.kind(tmp_path / "a.yml") == kind
 
 
+def test_an_emptied_configuration_is_no_valid_one(tmp_path: Path, tool_paths: dict[str, Path]) -> None:
+    for name, tool in (("prometheus", "promtool"), ("alertmanager", "amtool")):
+        file = tmp_path / f"{name}.yml"
+        file.write_text("# nothing left\n")
+        assert configs.kind(file) == name
+        assert not configs.check(tool_paths[tool], file).ok
+
+
 def test_what_is_no_yaml_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.yml").write_text("groups: [")
     with pytest.raises(DocumentError):
@@ -33,6 +41,13 @@ def test_what_is_no_yaml_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "tool", "sentence"),
     [
+        ("gruops: [{name: a, rules: []}]", "promtool", "field gruops not found"),
+        ("rout: {receiver: a}\nrecievers: [{name: a}]", "amtool", "field rout not found"),
+        (
+            "scrape_configs: []\nrule_files: [rulez/*.yml]",
+            "promtool",
+            "line 2: rule_files: rulez/*.yml matches no file",
+        ),
         ("groups: [{name: a, rules: [{alert: b, expr: up >}]}]", "promtool", "could not parse expression"),
         ("scrape_configs: [{job_nam: a}]", "promtool", "field job_nam not found"),
         ("route: {receiver: b}\nreceivers: [{name: a}]", "amtool", "undefined receiver"),

@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     recorder = Recorder(config, settings, sinks)
     config.pluginmanager.register(recorder, "upcheck-recorder")
     if config.option.nagios:
-        config.pluginmanager.register(Nagios(config, recorder.results))
+        config.pluginmanager.register(Nagios(config, recorder.results, recorder.warnings))
 
 
 def _refuse_lost_root(config: pytest.Config) -> None:

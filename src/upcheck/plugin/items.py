@@ -183,6 +183,10 @@ class ConfigItem(Item):
         super().__init__(**rest)
         self.what = what
 
+    def extra_facts(self) -> dict[str, Any]:
+        """The alerts that a rule file defines, whether or not a test loads it."""
+        return {"alerts": sorted(rules.alerts_of(self.path))} if self.what == "rules" else {}
+
     def setup(self) -> None:
         """Have the tool read the file."""
         if self.what != "unreadable":

@@ -25,23 +25,29 @@ def status(results: Sequence[Result]) -> int:
     return WARNING if failed else OK
 
 
-def line(results: Sequence[Result]) -> str:
+def line(results: Sequence[Result], warnings: Sequence[str] = ()) -> str:
     """Such as `UPCHECK CRITICAL - 1 failed, 22 held: test_api (503) | held=22 failed=1 error=0`, with one pipe."""
     counts = Counter(result.outcome for result in results)
     told = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]] or ["no check ran"]
     bad = [result for result in results if result.outcome in (Outcome.FAILED, Outcome.ERROR)]
-    names = "; ".join(f"{result.facts.get('name', result.check)} ({result.reason})" for result in bad[:5])
+    names = "; ".join(f"{result.facts.get('name', result.check)} ({_why(result)})" for result in bad[:5])
     names += f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
     text = f"UPCHECK {_NAMES[status(results)]} - {', '.join(told)}" + (f": {names}" if names else "")
+    text += "".join(f" (warning: {warning})" for warning in warnings)
     data = " ".join(f"{outcome}={counts[outcome]}" for outcome in Outcome if outcome is not Outcome.SKIPPED)
     return " ".join(text.replace("|", "/").split()) + f" | {data}"
+
+
+def _why(result: Result) -> str:
+    return str(result.facts.get("got", result.reason)) if result.outcome is Outcome.ERROR else result.reason
 
 
 class Nagios:
     """Silences pytest, answers in one line, and exits as a monitoring plugin does."""
 
-    def __init__(self, config: pytest.Config, results: Sequence[Result]) -> None:
+    def __init__(self, config: pytest.Config, results: Sequence[Result], warnings: Sequence[str]) -> None:
         self._results = results
+        self._warnings = warnings
         reporter = config.pluginmanager.getplugin("terminalreporter")
         if reporter is not None:
             config.pluginmanager.unregister(reporter)
@@ -54,4 +60,4 @@ class Nagios:
 
     def pytest_unconfigure(self) -> None:
         """Print the line, after everything that would have been printed."""
-        print(line(self._results))  # noqa: T201 - this is the answer
+        print(line(self._results, self._warnings))  # noqa: T201 - this is the answer

@@ -23,34 +23,39 @@ def plain(text: str, _: str) -> str:
 
 
 def counts(results: Sequence[Result], style: Style = plain) -> list[str]:
-    """A line for each kind of check that ran."""
-    return [_count(kind, mine, style) for kind in Kind if (mine := [one for one in results if one.kind is kind])]
+    """A line for each kind of check that ran, and one for rules that ship without a test."""
+    alerts = {name for result in results for name in result.facts.get("alerts", ())}
+    lines: list[str] = []
+    for kind in Kind:
+        mine = [result for result in results if result.kind is kind]
+        if mine or (kind is Kind.RULE and alerts):
+            lines.append(_count(kind, mine, alerts, style))
+    return lines
 
 
-def _count(kind: Kind, results: Sequence[Result], style: Style) -> str:
+def _count(kind: Kind, results: Sequence[Result], alerts: set[str], style: Style) -> str:
     tally = Counter(result.outcome for result in results)
     good = tally[Outcome.HELD]
     told = [f"{good} {_GOOD[kind]}"] if good else []
     told += [f"{tally[outcome]} {outcome}" for outcome in Outcome if outcome is not Outcome.HELD and tally[outcome]]
-    colour = "red" if tally[Outcome.FAILED] or tally[Outcome.ERROR] else "green"
-    text = ", ".join(told)
-    line = f"{_TITLES[kind]:<11} {style(text, colour)}{' ' * max(0, 24 - len(text))} {_remark(kind, results)}"
+    colour = "red" if tally[Outcome.FAILED] or tally[Outcome.ERROR] or not results else "green"
+    text = ", ".join(told) or "no tests"
+    line = f"{_TITLES[kind]:<11} {style(text, colour)}{' ' * max(0, 24 - len(text))} {_remark(kind, results, alerts)}"
     return line.rstrip()
 
 
-def _remark(kind: Kind, results: Sequence[Result]) -> str:
+def _remark(kind: Kind, results: Sequence[Result], alerts: set[str]) -> str:
     if kind is Kind.CONFIG:
         return "  ".join(Path(str(result.facts.get("file", result.check))).name for result in results)
     if kind is Kind.RULE:
-        return _proven(results)
+        return _proven(results, alerts)
     slowest = max(results, key=lambda result: result.duration)
     return f"slowest {slowest.duration * 1000:.0f} ms  {slowest.facts.get('name', slowest.check)}"
 
 
-def _proven(results: Sequence[Result]) -> str:
+def _proven(results: Sequence[Result], alerts: set[str]) -> str:
     """Which alerts the tests that held have seen both fire and keep silent."""
     held = [result for result in results if result.outcome is Outcome.HELD]
-    alerts = {name for result in results for name in result.facts.get("alerts", ())}
     fired = {name for result in held for name in result.facts.get("fires", ())}
     silent = {name for result in held for name in result.facts.get("silent", ())}
     if not alerts:
@@ -65,19 +70,23 @@ def _proven(results: Sequence[Result]) -> str:
 def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], style: Style = plain) -> list[str]:
     """A block for each result that did not hold: where it stands, what was asked, got and wanted, since when.
 
-    Errors that have one cause are one block.
+    What has one cause is one block.
     """
+    bad = [result for result in results if result.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    causes = Counter(map(_cause, bad))
     lines: list[str] = []
-    causes: Counter[str] = Counter(result.reason for result in results if result.outcome is Outcome.ERROR)
-    for result in results:
-        if result.outcome is Outcome.FAILED or (result.outcome is Outcome.ERROR and causes[result.reason]):
-            others = causes.pop(result.reason, 1) - 1 if result.outcome is Outcome.ERROR else 0
-            lines += [
-                *_block(result, streak, style),
-                *([f"  and {others} more for the same reason"] if others else []),
-                "",
-            ]
+    for result in bad:
+        if others := causes.pop(_cause(result), 0):
+            more = [f"  and {others - 1} more for the same reason"] if others > 1 else []
+            lines += [*_block(result, streak, style), *more, ""]
     return lines
+
+
+def _cause(result: Result) -> tuple[object, ...]:
+    """Equal for results that did not hold for one cause; a live check's failure is a cause of its own."""
+    told = result.facts.get("diff") or result.facts.get("got")
+    alone = result.check if result.kind is Kind.CHECK and result.outcome is Outcome.FAILED else ""
+    return result.outcome, result.reason, told, alone
 
 
 def _block(result: Result, streak: Callable[[str], Streak | None], style: Style) -> list[str]:
@@ -88,7 +97,7 @@ def _block(result: Result, streak: Callable[[str], Streak | None], style: Style)
     if result.kind is not Kind.CHECK and not facts.get("diff") and result.reason != facts.get("got"):
         title += f": {result.reason}"
     place = f"{facts.get('file', '')}:{facts.get('line', '')}".strip(":")
-    if result.kind is Kind.CHECK and (run := streak(result.check)):
+    if result.kind is Kind.CHECK and (run := streak(result.check)) and run.outcome is result.outcome:
         facts["since"] = since(run)
     word = style(f"{result.outcome.upper():<8}", "red" if result.outcome is Outcome.FAILED else "magenta")
     return [f"{word} {title:<56} {place}".rstrip(), *block(facts).splitlines()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
 
 from upcheck import alertmanager, documents, promtool
@@ -17,19 +18,41 @@ TOOLS = {"rules": "promtool", "prometheus": "promtool", "alertmanager": "amtool"
 
 
 def kind(path: Path) -> str | None:
-    """`rules`, `prometheus` or `alertmanager` by the keys at its top; None for any other file.
+    """`rules`, `prometheus` or `alertmanager` by the keys at its top, else by its name; None for any other file.
 
     Raises DocumentError where it can't be read as YAML at all.
     """
     document = documents.load(path)
-    if not isinstance(document, Map):
-        return None
-    return next((name for name, keys in _MARKS.items() if keys & document.keys()), None)
+    keys = {str(key) for key in document} if isinstance(document, Map) else set()
+    for name, marks in _MARKS.items():
+        if keys & marks:
+            return name
+    for name, marks in _MARKS.items():  # a mistyped key is for the tool to refuse, not for us to pass over
+        if any(get_close_matches(key, marks, cutoff=0.8) for key in keys):
+            return name
+    return path.stem if path.stem in ("prometheus", "alertmanager") else None
 
 
 def check(tool: Path, path: Path) -> Verdict:
-    """What promtool or amtool, whichever is *tool*, says of the file at *path*."""
+    """What promtool or amtool, whichever is *tool*, says of the file at *path*, and what it should have said."""
     what = kind(path)
     if what == "alertmanager":
         return alertmanager.check_config(tool, path)
-    return promtool.check_rules(tool, path) if what == "rules" else promtool.check_config(tool, path)
+    if what == "rules":
+        return promtool.check_rules(tool, path)
+    verdict = promtool.check_config(tool, path)
+    return _emptiness(path) or verdict if verdict.ok else verdict
+
+
+def _emptiness(path: Path) -> Verdict | None:
+    """A configuration that promtool accepts and that does nothing."""
+    document = documents.load(path)
+    if not document:
+        return Verdict(False, "it is empty: Prometheus would scrape nothing and load no rule")
+    for index, pattern in enumerate(document.get("rule_files") or []):
+        if not any(Path("/").glob(str(path.parent.absolute() / str(pattern)).lstrip("/"))):
+            line = documents.where(document, ["rule_files", index])[0]
+            return Verdict(
+                False, f"line {line}: rule_files: {pattern} matches no file, so Prometheus would load no rule"
+            )
+    return None
