@@ -71,6 +71,25 @@ def test_a_damaged_history_is_set_aside_and_begun_anew(tmp_path: Path, content: 
         assert history.results("a") == [result()]
 
 
+def test_a_history_whose_pages_are_damaged_is_set_aside_when_it_is_written(tmp_path: Path) -> None:
+    file = tmp_path / "h.sqlite"
+    with History(file) as history:
+        history.append([result(check=f"check {number}") for number in range(300)])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:4096] + b"\xa5" * (len(whole) - 4096))
+    with History(file) as history:
+        assert history.streak("check 0") is None
+        history.append([result()])
+        assert history.set_aside is not None
+        assert history.results("a") == [result()]
+
+
+def test_readers_do_not_wait_for_writers(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite"), sqlite3.connect(tmp_path / "h.sqlite") as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    db.close()
+
+
 def test_a_place_that_can_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HistoryError, match=r"file/h\.sqlite can't be written.*UPCHECK_HISTORY"):

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -104,7 +105,54 @@ def test_a_check_that_ends_the_process_hides_nothing(repo: Repo) -> None:
     told = upcheck(repo, "check", "--target", "http://127.0.0.1:1")
     assert told.returncode == 3
     assert "checks      1 held, 2 error" in told.stdout
-    assert "never came to a result: pytest ended before it (exit code 0)" in told.stdout
+    first, second = told.stdout.split("ERROR    ")[1:]
+    assert first.startswith("test_b")
+    assert "ended the whole of pytest (exit code 0)" in first
+    assert second.startswith("test_c")
+    assert "not reached: pytest ended (exit code 0) in checks/test_a.py::test_b" in second
+
+
+def test_a_file_that_ends_the_process_as_it_is_imported_is_named(repo: Repo) -> None:
+    repo.write("checks/test_a.py", "import os\nos._exit(0)\n")
+    told = upcheck(repo, "check", "--target", "http://127.0.0.1:1")
+    assert told.returncode == 3
+    assert "ERROR    checks/test_a.py" in told.stdout
+    assert "ended the whole of pytest (exit code 0)" in told.stdout
+
+
+def test_a_variable_names_the_target_too(repo: Repo) -> None:
+    repo.write("checks/endpoints.yml", "checks:\n  - {name: a, url: /}\n")
+    told = upcheck(repo, "check", UPCHECK_TARGET="http://127.0.0.1:1")
+    assert told.stdout.startswith("target      http://127.0.0.1:1\n")
+
+
+def test_nagios_counts_what_never_reported(repo: Repo) -> None:
+    repo.write("checks/test_a.py", "import os\ndef test_a(): os._exit(0)\n")
+    told = upcheck(repo, "check", "--nagios", "--target", "http://127.0.0.1:1")
+    assert told.returncode == 3
+    assert told.stdout.startswith("UPCHECK UNKNOWN - 1 error: test_a (ended the whole of pytest")
+    assert len(told.stdout.splitlines()) == 1
+
+
+def test_from_a_folder_of_the_repo_it_is_the_same_repo(whole: Repo) -> None:
+    argv = [sys.executable, "-m", "upcheck.cli", "check"]
+    told = subprocess.run(argv, cwd=whole.path / "checks", capture_output=True, text=True, timeout=60)
+    assert told.returncode == 0, told.stderr
+    assert not (whole.path / "checks/.tools").exists()
+
+
+def test_outside_of_a_repo_nothing_is_fetched(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "upcheck.cli", "check"]
+    told = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert told.returncode == 2
+    assert f"no monitoring repo at {tmp_path} or above" in told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_target_without_a_scheme_is_wrong_usage(repo: Repo) -> None:
+    told = upcheck(repo, "check", "--target", "127.0.0.1:9")
+    assert told.returncode == 2
+    assert "target 127.0.0.1:9: expected a URL; did you mean http://127.0.0.1:9?" in told.stderr
 
 
 def test_a_collector_that_does_not_start_says_why(repo: Repo) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,30 +114,35 @@ class History:
         self._db.close()
 
     def append(self, results: Iterable[Result]) -> None:
-        """Write *results* in one transaction: all of them or, where it raises HistoryError, none."""
+        """Write *results* in one transaction: all of them or, where it raises HistoryError, none.
+
+        A file that turns out to be damaged is set aside, as at the start.
+        """
         rows = list(results)
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            with self._db:
-                self._db.executemany(
-                    "INSERT INTO checks (name) VALUES (?) ON CONFLICT DO NOTHING", {(row.check,) for row in rows}
-                )
-                self._db.executemany(
-                    "INSERT INTO results SELECT id, ?, ?, ?, ?, ? FROM checks WHERE name = ?",
-                    [
-                        (
-                            row.started,
-                            row.duration,
-                            row.outcome,
-                            row.reason,
-                            json.dumps(row.facts, default=str),
-                            row.check,
-                        )
-                        for row in rows
-                    ],
-                )
+            try:
+                self._append(rows)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                self._db.close()
+                self.set_aside = self._move_away()
+                self._db = self._open()
+                self._append(rows)
         except sqlite3.Error as error:
             raise HistoryError(f"{len(rows)} results could not be written to history {self.file}: {error}") from None
+
+    def _append(self, rows: Sequence[Result]) -> None:
+        values = [
+            (row.started, row.duration, row.outcome, row.reason, json.dumps(row.facts, default=str), row.check)
+            for row in rows
+        ]
+        self._db.execute("BEGIN IMMEDIATE")
+        with self._db:
+            self._db.executemany(
+                "INSERT INTO checks (name) VALUES (?) ON CONFLICT DO NOTHING", {(row.check,) for row in rows}
+            )
+            self._db.executemany("INSERT INTO results SELECT id, ?, ?, ?, ?, ? FROM checks WHERE name = ?", values)
 
     def results(self, check: str, *, since: float = 0.0) -> list[Result]:
         """The runs of *check* that started at or after *since* (unix seconds), oldest first."""
@@ -152,7 +157,13 @@ class History:
         ]
 
     def streak(self, check: str) -> Streak | None:
-        """How long *check* has been in its latest outcome, or None where it has never run."""
+        """How long *check* has been in its latest outcome, or None where it has never run, or can't be read."""
+        try:
+            return self._streak(check)
+        except sqlite3.DatabaseError:  # a damaged page; the next write sets the file aside
+            return None
+
+    def _streak(self, check: str) -> Streak | None:
         with closing(self._db.cursor()) as cursor:
             latest = cursor.execute(
                 "SELECT id, outcome FROM results JOIN checks ON check_id = id WHERE name = ? "

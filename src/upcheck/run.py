@@ -111,36 +111,50 @@ def pytest(
                     process.kill()
                 process.wait()
         report = Report(output=output.read_text(encoding="utf-8", errors="replace"), code=process.returncode)
-        expected: list[str] = []
-        for line in lines.read_text(encoding="utf-8").splitlines(keepends=True) if lines.exists() else []:
-            if not line.endswith("\n"):
-                continue  # pytest ended as it wrote it
-            if line.startswith('{"expected"'):
-                expected += json.loads(line)["expected"]
-            elif line.startswith('{"warning"'):
-                report.warnings.append(json.loads(line)["warning"])
-            else:
-                report.results.append(Result.from_json(line))
-    report.results += _missing(expected, report, settings)
+        _read(lines, report, settings)
     return report
 
 
+def _read(lines: Path, report: Report, settings: Settings) -> None:
+    """Fill *report* from the lines that pytest left."""
+    expected: list[str] | None = None
+    began = ""
+    for line in lines.read_text(encoding="utf-8").splitlines(keepends=True) if lines.exists() else []:
+        if not line.endswith("\n"):
+            continue  # pytest ended as it wrote it
+        said = json.loads(line)
+        if "check" in said:
+            report.results.append(Result.from_json(line))
+        elif "warning" in said:
+            report.warnings.append(said["warning"])
+        elif "began" in said:
+            began = said["began"]
+        else:
+            expected = (expected or []) + said["expected"]
+    if expected is None and began:
+        expected = [began]  # it ended before it had collected everything
+    report.results += _missing(expected or [], began, report, settings)
+
+
 def _count(lines: Path) -> tuple[int, int]:
+    """How many results are there, of how many."""
     try:
-        first, *rest = lines.read_bytes().splitlines()
-        return len(rest), len(json.loads(first).get("expected", ()))
-    except (OSError, ValueError):
+        said = lines.read_bytes().splitlines()
+        expected = next(line for line in said if line.startswith(b'{"expected"'))
+        return sum(line.startswith(b'{"check"') for line in said), len(json.loads(expected)["expected"])
+    except (OSError, ValueError, StopIteration):
         return 0, 0
 
 
-def _missing(expected: Sequence[str], report: Report, settings: Settings) -> Iterator[Result]:
-    """An error for each check that was collected and never came to a result, as when another ended the process."""
+def _missing(expected: Sequence[str], began: str, report: Report, settings: Settings) -> Iterator[Result]:
+    """An error for each check that was collected and never came to a result; *began* is what pytest was at."""
     told = {result.check for result in report.results}
-    for check in expected:
-        if check not in told:
-            kind = Kind.RULE if (settings.root / check).is_relative_to(settings.rules_tests) else Kind.CHECK
-            reason = f"never came to a result: pytest ended before it (exit code {report.code})"
-            name, file = check.rpartition("::")[2], check.partition("::")[0]
-            yield Result(
-                check, Outcome.ERROR, time.time(), 0.0, kind, reason, {"name": name, "file": file, "got": reason}
-            )
+    folders = {settings.rules_tests: Kind.RULE, settings.monitoring: Kind.CONFIG}
+    for check in sorted(set(expected) - told, key=lambda check: check != began):
+        file, _, name = check.partition("::")
+        kind = next((k for folder, k in folders.items() if (settings.root / file).is_relative_to(folder)), Kind.CHECK)
+        reason = f"not reached: pytest ended (exit code {report.code}) in {began}"
+        if check == began:
+            reason = f"ended the whole of pytest (exit code {report.code}) and with it the checks behind it"
+        facts = {"name": name or file, "file": file, "got": reason}
+        yield Result(check, Outcome.ERROR, time.time(), 0.0, kind, reason, facts)

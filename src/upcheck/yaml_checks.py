@@ -56,6 +56,13 @@ def load(path: Path) -> list[YamlCheck]:
             raise DocumentError(path, f"a second check is named '{entry['name']}'", line, column)
         given = {key: entry[key] for key in ("every", "timeout", "severity") if key in entry}
         expect = {"status": "2xx", **entry.get("expect", {})}
+        for key in {"every", "timeout"} & given.keys():
+            try:
+                seconds(given[key])
+            except ValueError as error:
+                raise DocumentError(
+                    path, f"{key}: {error}", *documents.where(document, ["checks", index, key])
+                ) from None
         checks.append(YamlCheck(entry["name"], entry["url"], Declaration.of(given), expect, line))
     return checks
 

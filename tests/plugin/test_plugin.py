@@ -145,14 +145,11 @@ def test_a_target_that_refuses_is_failed_with_the_cause(checks: Repo) -> None:
 
 def test_a_typo_in_a_mark_is_one_error_with_its_cure(checks: Repo, url: str) -> None:
     checks.write("checks/test_typo.py", 'from upcheck import check\n@check(evry="1m")\ndef test_a(): ...\n')
-    found = results(checks, f"--target={url}", "--continue-on-collection-errors")
+    found = results(checks, f"--target={url}")
     assert found["test_holds"].outcome is Outcome.HELD
     typo = found["checks/test_typo.py"]
     assert typo.outcome is Outcome.ERROR
-    assert (
-        typo.facts["got"]
-        == "upcheck.declaration.DeclarationError: check() has no argument 'evry'; did you mean 'every'?"
-    )
+    assert typo.facts["got"] == "check() has no argument 'evry'; did you mean 'every'?"
 
 
 def test_a_typo_in_a_plain_pytest_mark_is_a_usage_error(repo: Repo) -> None:
@@ -162,12 +159,46 @@ def test_a_typo_in_a_plain_pytest_mark_is_a_usage_error(repo: Repo) -> None:
     told.stderr.fnmatch_lines(["*test_typo.py::test_a: @check has no argument 'evry'; did you mean 'every'?"])
 
 
-@pytest.mark.parametrize("code", ["raise SystemExit(0)", "import nothing_of_the_kind", "def ("])
-def test_a_file_that_can_not_be_imported_is_one_error(checks: Repo, url: str, code: str) -> None:
+@pytest.mark.parametrize("options", [(), ("-p", "no:terminal")])
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("raise SystemExit(0)", "SystemExit: 0 raised while checks/test_broken.py was imported"),
+        ("import nothing_of_the_kind", "ModuleNotFoundError: No module named 'nothing_of_the_kind'"),
+        ("def (", "SyntaxError: invalid syntax"),
+        ("raise OSError('no file')", "OSError: no file"),
+        (
+            "from upcheck import check\n@check\ndef api_answers(): ...",
+            "api_answers has @check, but pytest collects only",
+        ),
+    ],
+)
+def test_a_file_that_can_not_be_imported_is_one_error(
+    checks: Repo, url: str, code: str, why: str, options: tuple[str, ...]
+) -> None:
     checks.write("checks/test_broken.py", code)
-    found = results(checks, f"--target={url}", "--continue-on-collection-errors")
+    found = results(checks, f"--target={url}", *options)
     assert found["checks/test_broken.py"].outcome is Outcome.ERROR
+    assert str(found["checks/test_broken.py"].facts["got"]).startswith(why)
     assert found["test_holds"].outcome is Outcome.HELD
+
+
+def test_a_file_whose_name_hides_its_checks_is_an_error(checks: Repo, url: str) -> None:
+    checks.write("checks/api.py", "from upcheck import check\n@check\ndef test_a(): ...\n")
+    checks.write("checks/shared.py", "TIMEOUT = 3\n")
+    found = results(checks, f"--target={url}")
+    assert found["checks/api.py"].outcome is Outcome.ERROR
+    assert "api.py has checks, but pytest collects only files named test_*.py" in str(
+        found["checks/api.py"].facts["got"]
+    )
+    assert "checks/shared.py" not in found
+
+
+@pytest.mark.parametrize("option", ["--results=gone/r", "--metrics-textfile=gone/r"])
+def test_a_path_whose_folder_is_not_there_is_a_usage_error(repo: Repo, option: str) -> None:
+    told = repo.pytest(option)
+    assert told.ret == pytest.ExitCode.USAGE_ERROR
+    told.stderr.fnmatch_lines([f"*{option}: there is no folder {repo.path}/gone"])
 
 
 def test_marks_of_a_class_are_inherited_and_overridden(repo: Repo) -> None:
@@ -188,17 +219,16 @@ def test_checks_in_yaml(repo: Repo, url: str) -> None:
     assert found["bad"].facts["want"] == "status 503, a body that contains 'x'"
     assert (found["bad"].facts["file"], found["bad"].facts["line"]) == ("checks/endpoints.yml", 3)
     told = repo.pytest(f"--target={url}")
-    told.stdout.fnmatch_lines([f"  asked  GET {url}/", "  got    200 OK in * ms", "  want   status 503*"])
+    told.stdout.fnmatch_lines([f"  asked  GET {url}/", "  got    200 OK in * ms: *healthy*", "  want   status 503*"])
 
 
 def test_a_mistake_in_yaml_is_a_sentence_without_a_traceback(repo: Repo, url: str) -> None:
     repo.write("checks/endpoints.yml", "checks:\n  - {name: a, url: /, evry: 1m}\n")
     repo.write("checks/other.yml", "checks:\n  - {name: other, url: /}\n")
-    found = results(repo, f"--target={url}", "--continue-on-collection-errors")
+    found = results(repo, f"--target={url}")
     assert found["other"].outcome is Outcome.HELD
-    assert str(found["checks/endpoints.yml"].facts["got"]).endswith(
-        "endpoints.yml:2:23: unknown key 'evry'; did you mean 'every'?"
-    )
+    assert str(found["checks/endpoints.yml"].facts["got"]) == "unknown key 'evry'; did you mean 'every'?"
+    assert found["checks/endpoints.yml"].facts["line"] == 2
     told = repo.pytest(f"--target={url}")
     told.stdout.no_fnmatch_line("*Traceback*")
     told.stdout.no_fnmatch_line("*yaml_checks.py*")
@@ -287,7 +317,8 @@ def test_tests_that_are_no_checks_are_left_alone(repo: Repo) -> None:
     told = repo.pytester.runpytest_subprocess("tests", f"--results={repo.path / 'r'}")
     told.assert_outcomes(failed=1)
     told.stdout.no_fnmatch_line("*upcheck*=*")
-    assert json.loads((repo.path / "r").read_text()) == {"expected": []}
+    said = [json.loads(line) for line in (repo.path / "r").read_text().splitlines()]
+    assert [one for one in said if "began" not in one] == [{"expected": []}]
     assert not (repo.path / ".upcheck").exists()
 
 

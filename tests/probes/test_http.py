@@ -148,7 +148,12 @@ def test_an_address_that_refuses_leaves_the_others_to_try(
     port = httpx.URL(url).port
     # The resolver is not ours to configure: it is told what a name with two addresses would say.
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+    resolve = socket.getaddrinfo
+
+    def two(host: str, *rest: Any, **more: Any) -> Any:
+        return entries if host == "two-addresses.test" else resolve(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
     with client(told) as asker:
         assert asker.get(f"http://two-addresses.test:{port}/").text == "second"
 
@@ -187,6 +192,12 @@ def test_tls_is_verified(serve: Serve, told: Told) -> None:
     with client(told) as asker, pytest.raises(httpx.ConnectError):
         asker.get(url)
     assert told[1][1] == "certificate not accepted: unable to get local issuer certificate"
+
+
+def test_tls_to_a_port_without_it_is_named(serve: Serve, told: Told) -> None:
+    with client(told) as asker, pytest.raises(httpx.ConnectError):
+        asker.get(serve(answer("400 Bad Request")).replace("http://", "https://"))
+    assert told[0][1].startswith("no TLS is spoken there")
 
 
 def test_a_certificate_for_another_host_is_named(serve: Serve, told: Told) -> None:

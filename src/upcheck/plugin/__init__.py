@@ -57,6 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
     except SettingsError as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[session.SETTINGS] = settings
+    _refuse_options(config)
+    if config.stash[_DECLARED]:
+        config.option.continue_on_collection_errors = True  # one broken file must not silence the others
     if hasattr(config, "workerinput"):
         return
     sinks: list[Sink] = []
@@ -72,6 +75,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Nagios(config, recorder.results, recorder.warnings))
 
 
+def _refuse_options(config: pytest.Config) -> None:
+    """A target that is no URL, a path whose folder is not there: before anything runs."""
+    target = session.target(config)
+    if not target.startswith(("http://", "https://")):
+        raise pytest.UsageError(f"target {target}: expected a URL; did you mean http://{target}?")
+    for name in ("--metrics-textfile", "--results"):
+        path = config.getoption(name)
+        if path is not None and not path.absolute().parent.is_dir():
+            raise pytest.UsageError(f"{name}={path}: there is no folder {path.absolute().parent}")
+
+
 def _refuse_lost_root(config: pytest.Config) -> None:
     """pytest reads the options of plugins late: until then `--results FILE` looks like a folder of tests named FILE.
 
@@ -83,11 +97,23 @@ def _refuse_lost_root(config: pytest.Config) -> None:
             raise pytest.UsageError(f"type {name}={path}, with the equals sign: pytest took it for a folder of tests")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
+    """A check that pytest would pass over for its name is a mistake, not silence."""
+    marks = getattr(obj, "pytestmark", ()) if callable(obj) and not isinstance(obj, type) else ()
+    if any(mark.name == "check" for mark in marks) and not name.startswith("test"):
+        raise collector.CollectError(f"{name} has @check, but pytest collects only functions named test_*: rename it")
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """YAML below checks/, rules_tests/ and monitoring/ of a monitoring repo."""
-    if file_path.suffix not in _YAML or not parent.config.stash[_DECLARED]:
+    """YAML below checks/, rules_tests/ and monitoring/ of a monitoring repo; Python there that pytest passes over."""
+    if not parent.config.stash[_DECLARED]:
         return None
     settings = session.settings(parent.config)
+    if file_path.suffix == ".py" and file_path.is_relative_to(settings.checks):
+        return items.passed_over(file_path, parent)
+    if file_path.suffix not in _YAML:
+        return None
     if file_path.is_relative_to(settings.checks):
         return items.YamlCheckFile.from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.rules_tests):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,8 @@ class YamlCheckItem(Item):
         """Ask once; raises Unmet with everything that does not hold."""
         import httpx  # 150 ms that a run of rule tests alone should not pay
 
+        from upcheck.probes import http
+
         exchange = self.exchange
         began = time.monotonic()
         try:
@@ -104,7 +107,10 @@ class YamlCheckItem(Item):
             wanted = ", ".join(f"{key} {value}" for key, value in self.check.expect.items())
             raise Unmet(exchange.get("got", str(error)), **exchange, want=wanted) from None
         if unmet := list(self.check.unmet(response, time.monotonic() - began)):
-            raise Unmet(exchange["got"], **exchange, want=", ".join(unmet))
+            want, got = ", ".join(unmet), exchange["got"]
+            if "body" in self.check.expect and response.is_success:
+                exchange["got"] += f": {http.excerpt(response)}"
+            raise Unmet(f"{got}, wanted {want}", **exchange, want=want)
 
 
 class RuleTestFile(File):
@@ -210,6 +216,27 @@ def _told(ask: Any) -> Verdict:
     except CommandError as error:
         raise session.Unknown(str(error)) from None
     return verdict
+
+
+class PassedOver(pytest.File):
+    """A file with checks whose name hides them from pytest."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Always raises CollectError."""
+        raise self.CollectError(
+            f"{self.path.name} has checks, but pytest collects only files named test_*.py: rename it"
+        )
+
+
+def passed_over(path: Path, parent: pytest.Collector) -> PassedOver | None:
+    """A collector that says so where *path* has checks and a name that pytest passes over."""
+    patterns = [*parent.config.getini("python_files"), "conftest.py", "__init__.py"]
+    if any(path.match(pattern) for pattern in patterns) or parent.session.isinitpath(path):
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return (
+        PassedOver.from_parent(parent, path=path) if re.search(r"^ *(@check|def test_)", text, re.MULTILINE) else None
+    )
 
 
 def begin_rule_tests(session_: pytest.Session) -> None:

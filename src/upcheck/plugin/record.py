@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from upcheck.report.sinks import LinesSink, Sink
 from upcheck.result import Kind, Outcome, Result, facts_of, fold
 from upcheck.settings import Settings
 
+_ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
+_PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
 EXCHANGE = pytest.StashKey[dict[str, str]]()  # what the `http` fixture last asked, and got
 
 
@@ -75,6 +78,16 @@ def _first_error(told: str) -> str:
     return line.removeprefix("E").strip().removeprefix("AssertionError: ")
 
 
+def _collect_error(told: str) -> tuple[str, int]:
+    """Why a file can't be collected, and at which line: the last that pytest says after its E, or says at all."""
+    lines = [line for line in told.splitlines() if line.strip()] or ["can't be collected"]
+    last = next((line for line in reversed(lines) if line.startswith("E  ")), lines[-1])
+    got = _ERROR_CLASS.sub("", last.removeprefix("E").strip())
+    if placed := _PLACED.fullmatch(got):
+        return placed[2], int(placed[1])
+    return got, 1
+
+
 class Recorder:
     """Folds each item's reports into a Result, hands it to the sinks, and says at the end what came of it."""
 
@@ -116,9 +129,8 @@ class Recorder:
         if not report.failed or kind is None or report.nodeid in self._collect_errors:
             return
         self._collect_errors.add(report.nodeid)  # under xdist each worker reports it
-        text = report.longreprtext.strip() or "can't be collected"
-        got = _first_error(text) or text.splitlines()[-1]
-        facts = {"name": report.nodeid, "file": report.nodeid, "line": 1, "got": got}
+        got, line = _collect_error(report.longreprtext)
+        facts = {"name": report.nodeid, "file": report.nodeid, "line": line, "got": got}
         self._emit(Result(report.nodeid, Outcome.ERROR, time.time(), 0.0, kind, "can't be collected", facts))
 
     def _kind(self, nodeid: str) -> Kind | None:

@@ -24,6 +24,7 @@ MAX_REDIRECTS = 10
 _SECRET = re.compile(r"(?i)(pass|secret|token|key|auth|sig|cred)")
 _ERRNO = re.compile(r"^\[Errno -?\d+\] ")
 _CERTIFICATE = re.compile(r"certificate verify failed: (.*?)\.? \(_ssl")
+_TLS = re.compile(r"\[SSL: (\w+)\] (.*?) \(_ssl")
 _deadline: ContextVar[float] = ContextVar("deadline")  # monotonic seconds
 
 Observer = Callable[[str, str], None]
@@ -84,9 +85,14 @@ def summary(response: httpx.Response, elapsed: float) -> str:
     """What came back, in a line: status, milliseconds, the first words of the body where it is not a success."""
     line = f"{response.status_code} {response.reason_phrase} in {elapsed * 1000:.0f} ms"
     if not response.is_success and response.is_stream_consumed:
-        words = " ".join(response.text[:400].split())
-        line += f': "{words[:100]}{"…" if len(words) > 100 else ""}"' if words else " (empty body)"
+        line += f": {excerpt(response)}"
     return line
+
+
+def excerpt(response: httpx.Response) -> str:
+    """The first words of the body, in quotes, on one line."""
+    words = " ".join(response.text[:400].split())
+    return f'"{words[:100]}{"…" if len(words) > 100 else ""}"' if words else "(empty body)"
 
 
 def explain(error: httpx.HTTPError) -> str:
@@ -94,6 +100,9 @@ def explain(error: httpx.HTTPError) -> str:
     text = _ERRNO.sub("", str(error)) or type(error).__name__
     if refused := _CERTIFICATE.search(text):
         return f"certificate not accepted: {refused[1]}"
+    if broken := _TLS.search(text):
+        what = "no TLS is spoken there" if broken[1] == "WRONG_VERSION_NUMBER" else "TLS failed"
+        return f"{what}: {broken[2]}"
     if isinstance(error, httpx.RemoteProtocolError):
         return f"the answer is no HTTP, or broke off: {text}"
     return text

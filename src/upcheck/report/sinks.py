@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from upcheck.history import History
 from upcheck.result import Kind, Result
 
@@ -35,13 +37,11 @@ class HistorySink:
         if not self._waiting:
             return ""
         results, self._waiting = self._waiting, []
-        notice = ""
         if self._history is None:
             self._history = History(self._file)
-            if self._history.set_aside:
-                notice = f"history {self._file} was damaged: kept as {self._history.set_aside.name}, and begun anew"
         self._history.append(results)
-        return notice
+        aside = self._history.set_aside
+        return f"history {self._file} was damaged: kept as {aside.name}, and begun anew" if aside else ""
 
     def finish(self) -> str:
         """Write the rest and close."""
@@ -81,6 +81,18 @@ class LinesSink:
     def expect(self, checks: list[str]) -> None:
         """Write which results are to come."""
         self._file.write(json.dumps({"expected": checks}) + "\n")
+
+    def pytest_collectstart(self, collector: pytest.Collector) -> None:
+        """Write which file is read now."""
+        if isinstance(collector, pytest.File):
+            self._began(collector.nodeid)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Write which check begins now."""
+        self._began(nodeid)
+
+    def _began(self, nodeid: str) -> None:
+        self._file.write(json.dumps({"began": nodeid}) + "\n")
 
     def warn(self, texts: Sequence[str]) -> None:
         """Write what the other sinks had to say."""
