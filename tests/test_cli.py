@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 import upcheck
+from tests.conftest import ROOT
 from upcheck.cli import main
 
 
@@ -40,6 +41,20 @@ def test_a_tool_that_is_none_is_a_usage_error() -> None:
     told = CliRunner().invoke(main, ["tools", "install", "promtol"])
     assert told.exit_code == 2
     assert "no tool is called 'promtol'; did you mean 'promtool'?" in told.output
+
+
+def test_init_of_a_clone_asks_for_the_clone(tmp_path: Path) -> None:
+    told = CliRunner().invoke(main, ["init", str(tmp_path / "repo")])
+    assert told.exit_code == 0
+    package = next(line for line in (tmp_path / "repo/Makefile").read_text().splitlines() if line.startswith("PACKAGE"))
+    assert package == f"PACKAGE := --constraint '{ROOT}/constraints.txt' '{ROOT}'"
+
+
+def test_init_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    told = CliRunner().invoke(main, ["init", str(tmp_path / "file/repo")])
+    assert told.exit_code == 2
+    assert "can't be written" in told.output
 
 
 def test_init_writes_no_file_that_is_there(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 from pathlib import Path
 
 import upcheck
 
 FOLDERS = ("checks", "rules_tests", "monitoring")
 FILES = ("conftest.py", "collector.py", "Makefile", "pyproject.toml", ".gitignore")
+KINDS = {".py", ".yml"}  # what is written, so that nothing comes along that lies there by chance
 _PACKAGED = Path(__file__).parent / "_scaffold"
 _CLONE = Path(__file__).parents[2]
 _SCHEMA = "../src/upcheck/schemas/checks.json"
@@ -26,21 +27,20 @@ def write(folder: Path) -> list[Path]:
     source = _PACKAGED if _PACKAGED.is_dir() else _CLONE
     wanted = [Path(name) for name in FILES]
     for name in FOLDERS:
-        found = (
-            path for path in sorted((source / name).rglob("*")) if path.is_file() and "__pycache__" not in path.parts
-        )
-        wanted += [path.relative_to(source) for path in found]
+        wanted += [path.relative_to(source) for path in sorted((source / name).rglob("*")) if path.suffix in KINDS]
     there = [str(path) for path in wanted if (folder / path).exists()]
     if there:
-        raise ScaffoldError(
-            f"{folder} already has {', '.join(there[:5])}: name a folder without them; nothing was written"
-        )
-    for path in wanted:
-        target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(_adapted(path, source), encoding="utf-8")
-    shutil.copyfile(Path(__file__).parent / "schemas/checks.json", folder / "checks/schema.json")
-    return [folder / path for path in wanted]
+        some = ", ".join(there[:5])
+        raise ScaffoldError(f"{folder} already has {some}: name a folder without them; nothing was written")
+    texts = {folder / path: _adapted(path, source) for path in wanted}
+    texts[folder / "checks/schema.json"] = (Path(__file__).parent / "schemas/checks.json").read_text(encoding="utf-8")
+    try:
+        for path, text in texts.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ScaffoldError(f"{path} can't be written: {error.strerror}; name a folder that can") from None
+    return list(texts)
 
 
 def _adapted(path: Path, source: Path) -> str:
@@ -49,11 +49,10 @@ def _adapted(path: Path, source: Path) -> str:
     text = (packaged if packaged.exists() else source / path).read_text(encoding="utf-8")
     if path.name == "Makefile":
         kept = text.partition("# ---- below:")[0]
-        lines = [
-            f"PACKAGE := 'upcheck=={upcheck.__version__}'" if line.startswith("PACKAGE :=") else line
-            for line in kept.splitlines()
-        ]
-        return "\n".join(lines).rstrip() + "\n"
+        package = f"'upcheck=={upcheck.__version__}'"
+        if source == _CLONE:  # of no release: then what is asked for is the clone
+            package = f"--constraint '{_CLONE}/constraints.txt' '{_CLONE}'"
+        return re.sub(r"^PACKAGE :=.*", lambda _: f"PACKAGE := {package}", kept, flags=re.MULTILINE).rstrip() + "\n"
     if path.name == "pyproject.toml":
         return text.partition("# ---- below:")[2].partition("\n")[2].lstrip()
     return text.replace(_SCHEMA, "schema.json")

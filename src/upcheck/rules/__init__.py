@@ -84,7 +84,7 @@ def load(path: Path) -> TestFile:
                 index=index,
                 fires=_expected(test, fires=True),
                 silent=_expected(test, fires=False),
-                problem=_false_green(test, alerts, rule_files),
+                problem=problems[0][1] if problems else _false_green(test, alerts, rule_files),
             )
         )
     keys = {*document, *(key for test in tests if isinstance(test, Map) for key in test)}
