@@ -173,6 +173,13 @@ def test_a_collector_that_says_much_is_not_held_up(whole: Repo) -> None:
     assert upcheck(whole, "check").returncode == 0
 
 
+def test_results_can_be_had_beside_the_verdict(repo: Repo) -> None:
+    repo.write("checks/test_a.py", "def test_a(): ...\n")
+    told = upcheck(repo, "check", "--target", "http://127.0.0.1:1", "--results=mine.jsonl")
+    assert told.stdout.splitlines()[-1].startswith("held in ")
+    assert '"outcome": "held"' in (repo.path / "mine.jsonl").read_text()
+
+
 def test_options_of_pytest_s_terminal_are_understood(repo: Repo) -> None:
     repo.write("checks/test_a.py", "def test_a(): ...\n")
     assert upcheck(repo, "check", "--target", "http://127.0.0.1:1", "-q", "--durations=3").returncode == 0

@@ -32,7 +32,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--metrics-textfile", metavar="PATH", type=Path, help="write results for node_exporter's textfile collector"
     )
-    group.addoption("--results", metavar="PATH", type=Path, help="append each result to PATH as a line of JSON")
+    group.addoption(
+        "--results", metavar="PATH", type=Path, action="append", default=[], help="append each result to PATH as JSON"
+    )
     group.addoption(
         "--nagios", action="store_true", help="answer as a monitoring plugin: one line, exit code 0, 1, 2 or 3"
     )
@@ -67,12 +69,18 @@ def pytest_configure(config: pytest.Config) -> None:
         sinks.append(HistorySink(settings.history))
     if config.option.metrics_textfile:
         sinks.append(TextfileSink(config.option.metrics_textfile))
-    if config.option.results:
-        sinks.append(LinesSink(config.option.results))
+    sinks += map(LinesSink, config.option.results)
     recorder = Recorder(config, settings, sinks)
     config.pluginmanager.register(recorder, "upcheck-recorder")
     if config.option.nagios:
         config.pluginmanager.register(Nagios(config, recorder.results, recorder.warnings))
+
+
+def _paths(config: pytest.Config) -> list[tuple[str, Path]]:
+    """The files that are asked to be written, each with its option."""
+    textfile = config.option.metrics_textfile
+    written = [("--metrics-textfile", textfile)] if textfile else []
+    return written + [("--results", path) for path in config.option.results]
 
 
 def _refuse_options(config: pytest.Config) -> None:
@@ -80,9 +88,8 @@ def _refuse_options(config: pytest.Config) -> None:
     target = session.target(config)
     if not target.startswith(("http://", "https://")):
         raise pytest.UsageError(f"target {target}: expected a URL; did you mean http://{target}?")
-    for name in ("--metrics-textfile", "--results"):
-        path = config.getoption(name)
-        if path is not None and not path.absolute().parent.is_dir():
+    for name, path in _paths(config):
+        if not path.absolute().parent.is_dir():
             raise pytest.UsageError(f"{name}={path}: there is no folder {path.absolute().parent}")
 
 
@@ -91,9 +98,8 @@ def _refuse_lost_root(config: pytest.Config) -> None:
 
     Where FILE exists outside the repo, its folder becomes the root, without the repo's settings.
     """
-    for name in ("--metrics-textfile", "--results"):
-        path = str(config.getoption(name))
-        if config.inipath is None and path in config.invocation_params.args and Path(path).exists():
+    for name, path in _paths(config):
+        if config.inipath is None and str(path) in config.invocation_params.args and path.exists():
             raise pytest.UsageError(f"type {name}={path}, with the equals sign: pytest took it for a folder of tests")
 
 
