@@ -141,6 +141,8 @@ def test_a_target_that_refuses_is_failed_with_the_cause(checks: Repo) -> None:
     found = results(checks, "--target=http://127.0.0.1:1", "-k", "holds")
     assert found["test_holds"].outcome is Outcome.FAILED
     assert found["test_holds"].facts["got"] == "Connection refused"
+    told = checks.pytest("--target=http://127.0.0.1:1", "-k", "holds")
+    told.stdout.fnmatch_lines(["nothing listens at http://127.0.0.1:1: `make collector` starts a collector*"])
 
 
 def test_a_typo_in_a_mark_is_one_error_with_its_cure(checks: Repo, url: str) -> None:

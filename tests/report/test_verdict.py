@@ -53,7 +53,7 @@ def test_an_alert_that_no_test_fires_is_named() -> None:
 def test_an_alert_of_a_file_that_no_test_loads_counts() -> None:
     rules = Result("m/r.yml::rules", Outcome.HELD, 0, 0, Kind.CONFIG, facts={"file": "m/r.yml", "alerts": ["New"]})
     assert verdict.counts([RULE, OTHER, rules])[0].endswith("3 alerts, never seen fired: New")
-    assert verdict.counts([rules])[0] == "rules       no tests                 1 alerts, never seen fired: New"
+    assert verdict.counts([rules])[0] == "rules       no tests                 1 alert, never seen fired: New"
 
 
 def test_a_test_that_failed_proves_nothing() -> None:

@@ -171,5 +171,12 @@ class Recorder:
         terminalreporter.write_sep("=", "upcheck")
         for line in verdict.counts(self.results):
             terminalreporter.write_line(line)
+        target = session.target(self._config)
+        refused = [one for one in self.results if one.facts.get("got") == "Connection refused"]
+        if any(f" {target}/" in str(one.facts.get("asked")) for one in refused):
+            hint = (
+                f"nothing listens at {target}: `make collector` starts a collector, --target=URL names another service"
+            )
+            terminalreporter.write_line(hint, yellow=True)
         for warning in self.warnings:
             terminalreporter.write_line(f"warning     {warning}", yellow=True)

@@ -60,11 +60,12 @@ def _proven(results: Sequence[Result], alerts: set[str]) -> str:
     silent = {name for result in held for name in result.facts.get("silent", ())}
     if not alerts:
         return ""
+    count = f"{len(alerts)} alert{'s' if len(alerts) > 1 else ''}"
     if lacking := sorted(alerts - fired) or sorted(alerts - silent):
         what = "fired" if alerts - fired else "silent"
         more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-        return f"{len(alerts)} alerts, never seen {what}: {', '.join(lacking[:3])}{more}"
-    return f"{len(alerts)} alerts, each seen to fire and to keep silent"
+        return f"{count}, never seen {what}: {', '.join(lacking[:3])}{more}"
+    return f"{count}, each seen to fire and to keep silent"
 
 
 def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], style: Style = plain) -> list[str]:
