@@ -67,6 +67,14 @@ def test_only_history_knows_sqlite(name: str) -> None:
     assert knowing == {"history"}
 
 
+def test_the_command_line_starts_without_what_only_pytest_needs() -> None:
+    code = (
+        "import sys, upcheck.cli; sys.exit(repr({'pytest', 'httpx', 'yaml', 'prometheus_client'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.stderr == "set()\n"
+
+
 @pytest.mark.parametrize("module", ["upcheck", "upcheck.collector"])
 def test_the_collector_never_imports_pytest(module: str) -> None:
     code = f"import sys, {module}; sys.exit(repr({{'pytest', 'httpx', 'click', 'jsonschema'}} & set(sys.modules)))"

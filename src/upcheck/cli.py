@@ -61,9 +61,9 @@ def _style(text: str, colour: str) -> str:
 @click.option("-v", "--verbose", is_flag=True, help="Print what pytest printed, too.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
 def check(target: str | None, nagios: bool, verbose: bool, pytest_arguments: tuple[str, ...]) -> None:
-    """Run the live checks, the rule tests and the configuration checks, and print a verdict.
+    """Prove it all, and print a verdict.
 
-    Starts the repo's collector.py on a free port, unless --target names a service. Further arguments are pytest's.
+    Runs the live checks, the rule tests and the configuration checks. Starts the repo's collector.py on a free port, unless --target names a service. Further arguments are pytest's.
 
     \b
     Exit codes: 0 everything held, 1 something failed, 2 wrong usage, 3 could not tell.
@@ -137,7 +137,7 @@ def _streaks(settings: Settings) -> Callable[[str], Streak | None]:
 
 @main.group()
 def tools() -> None:
-    """The real promtool, amtool, prometheus, alertmanager and blackbox_exporter."""
+    """The real promtool, amtool, prometheus, ..."""
 
 
 @tools.command("list")
@@ -174,7 +174,9 @@ def tools_install(names: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 def init(folder: Path) -> None:
-    """Write a monitoring repo into FOLDER (default: this one): checks, rules, their tests, a Makefile.
+    """Write a new monitoring repo.
+
+    Into FOLDER (default: this one): checks, rules, their tests, a Makefile.
 
     \b
     Example:

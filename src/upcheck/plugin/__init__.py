@@ -12,8 +12,8 @@ import pytest
 from upcheck.declaration import Declaration, DeclarationError
 from upcheck.plugin import hookspecs, items, session
 from upcheck.plugin.mark import declaration_of
+from upcheck.plugin.nagios import Nagios
 from upcheck.plugin.record import EXCHANGE, Recorder, facts_for, kind_of
-from upcheck.report.nagios import Nagios
 from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink
 from upcheck.result import FACT
 from upcheck.settings import Settings, SettingsError, declared

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Sequence
-
-import pytest
 
 from upcheck.result import Outcome, Result
 
@@ -40,24 +37,3 @@ def line(results: Sequence[Result], warnings: Sequence[str] = ()) -> str:
 
 def _why(result: Result) -> str:
     return str(result.facts.get("got", result.reason)) if result.outcome is Outcome.ERROR else result.reason
-
-
-class Nagios:
-    """Silences pytest, answers in one line, and exits as a monitoring plugin does."""
-
-    def __init__(self, config: pytest.Config, results: Sequence[Result], warnings: Sequence[str]) -> None:
-        self._results = results
-        self._warnings = warnings
-        reporter = config.pluginmanager.getplugin("terminalreporter")
-        if reporter is not None:
-            config.pluginmanager.unregister(reporter)
-            config.pluginmanager.register(type(reporter)(config, io.StringIO()), "terminalreporter")
-
-    @pytest.hookimpl(trylast=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Set the exit code."""
-        session.exitstatus = status(self._results)
-
-    def pytest_unconfigure(self) -> None:
-        """Print the line, after everything that would have been printed."""
-        print(line(self._results, self._warnings))  # noqa: T201 - this is the answer
