@@ -63,7 +63,8 @@ def _style(text: str, colour: str) -> str:
 def check(target: str | None, nagios: bool, verbose: bool, pytest_arguments: tuple[str, ...]) -> None:
     """Prove it all, and print a verdict.
 
-    Runs the live checks, the rule tests and the configuration checks. Starts the repo's collector.py on a free port, unless --target names a service. Further arguments are pytest's.
+    Runs the live checks, the rule tests and the configuration checks against the repo's collector.py, started on a
+    free port, or against the service that --target names. Further arguments are pytest's.
 
     \b
     Exit codes: 0 everything held, 1 something failed, 2 wrong usage, 3 could not tell.
