@@ -207,7 +207,7 @@ class ConfigItem(Item):
             except DocumentError as error:
                 raise Unmet("not readable", got=str(error)) from None
         elif not self.verdict.ok:
-            raise Unmet(f"{configs.TOOLS[self.what]} refuses the file", got=self.verdict.text)
+            raise Unmet("not valid", got=self.verdict.text)
 
 
 def _told(ask: Any) -> Verdict:
