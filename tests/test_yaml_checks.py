@@ -46,6 +46,11 @@ def test_a_check_and_what_it_leaves_out(tmp_path: Path) -> None:
         ("checks:\n  - {name: a, url: /, every: often}\n", "checks.yml:2:30: every: expected a duration such as"),
         ("checks:\n  - {name: a, url: /, every: 0}\n", "checks.yml:2:30: every: expected a duration such as"),
         ("checks:\n  - {name: a, url: /, timeout: 0s}\n", "checks.yml:2:32: timeout: expected a duration above zero"),
+        ("checks:\n  - {name: a, url: /, expect: {latency: 0s}}\n", "latency: expected a duration above zero"),
+        (
+            "checks:\n  - {name: a, url: /, timeout: 2s, expect: {latency: 20s}}\n",
+            "checks.yml:2:54: latency: 20s is no less than the timeout, 2 s",
+        ),
         ("checks:\n  - {name: a, url: /, severity: bad}\n", "severity: expected critical, warning or info, not 'bad'"),
         ("checks:\n  - {name: a, url: /, expect: {staus: 200}}\n", "unknown key 'staus'; did you mean 'status'?"),
         ("checks:\n  - {name: a, url: /, expect: {status: 99}}\n", "status: expected a status code such as 200"),

@@ -51,20 +51,32 @@ def load(path: Path) -> list[YamlCheck]:
         raise _sentence(path, document, first)
     checks: list[YamlCheck] = []
     for index, entry in enumerate(document["checks"]):
-        line, column = documents.where(document, ["checks", index])
-        if any(entry["name"] == other.name for other in checks):
-            raise DocumentError(path, f"a second check is named '{entry['name']}'", line, column)
-        given = {key: entry[key] for key in ("every", "timeout", "severity") if key in entry}
-        expect = {"status": "2xx", **entry.get("expect", {})}
-        for key in {"every", "timeout"} & given.keys():
-            try:
-                seconds(given[key])
-            except ValueError as error:
-                raise DocumentError(
-                    path, f"{key}: {error}", *documents.where(document, ["checks", index, key])
-                ) from None
-        checks.append(YamlCheck(entry["name"], entry["url"], Declaration.of(given), expect, line))
+        check = _check(path, document, index)
+        if any(check.name == other.name for other in checks):
+            mark = documents.where(document, ["checks", index])
+            raise DocumentError(path, f"a second check is named '{entry['name']}'", *mark)
+        checks.append(check)
     return checks
+
+
+def _check(path: Path, document: Any, index: int) -> YamlCheck:
+    place: list[str | int] = ["checks", index]
+    entry = document["checks"][index]
+    expect = {"status": "2xx", **entry.get("expect", {})}
+    durations: dict[tuple[str, ...], Any] = {(key,): entry[key] for key in ("every", "timeout") if key in entry}
+    durations |= {("expect", "latency"): expect["latency"]} if "latency" in expect else {}
+    for key, value in durations.items():
+        try:
+            seconds(value)
+        except ValueError as error:
+            raise DocumentError(path, f"{key[-1]}: {error}", *documents.where(document, [*place, *key])) from None
+    declaration = Declaration.of({key: entry[key] for key in ("every", "timeout", "severity") if key in entry})
+    if "latency" in expect and seconds(expect["latency"]) >= declaration.timeout:
+        mark = documents.where(document, [*place, "expect", "latency"])
+        raise DocumentError(
+            path, f"latency: {expect['latency']} is no less than the timeout, {declaration.timeout:g} s", *mark
+        )
+    return YamlCheck(entry["name"], entry["url"], declaration, expect, documents.where(document, place)[0])
 
 
 @functools.cache
