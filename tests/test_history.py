@@ -84,6 +84,15 @@ def test_a_history_whose_pages_are_damaged_is_set_aside_when_it_is_written(tmp_p
         assert history.results("a") == [result()]
 
 
+def test_what_is_set_aside_replaces_nothing_that_was_set_aside_before(tmp_path: Path) -> None:
+    file = tmp_path / "h.sqlite"
+    contents = [b"damaged %d" % number * 100 for number in range(3)]
+    for content in contents:
+        file.write_bytes(content)
+        History(file).close()
+    assert sorted(path.read_bytes() for path in tmp_path.glob("h.sqlite.damaged-*")) == contents
+
+
 def test_readers_do_not_wait_for_writers(tmp_path: Path) -> None:
     with History(tmp_path / "h.sqlite"), sqlite3.connect(tmp_path / "h.sqlite") as db:
         assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +45,10 @@ def test_facts_are_taken_over_and_the_telling_phase_wins() -> None:
     teardown = Phase("teardown", user_properties=[("upcheck.reason", "later")])
     result = fold([setup, call, teardown])
     assert result == Result(call.nodeid, Outcome.FAILED, 100.0, 0.25, Kind.RULE, "503", {"severity": "info"})
+
+
+def test_a_report_without_a_time_is_of_now() -> None:
+    assert abs(fold([Phase("???", "failed", start=0.0)]).started - time.time()) < 60
 
 
 def test_a_result_survives_json() -> None:

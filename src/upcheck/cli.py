@@ -189,9 +189,8 @@ def init(folder: Path) -> None:
         written = scaffold.write(folder)
     except scaffold.ScaffoldError as error:
         raise click.UsageError(str(error)) from None
-    click.echo(
-        f"{len(written)} files in {folder}. Next: " + ("" if folder == Path() else f"cd {folder} && ") + "make check"
-    )
+    there = "" if folder == Path() else f"cd {folder} && "
+    click.echo(f"{len(written)} files written. Next: {there}make check")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -60,12 +60,14 @@ class History:
         self.set_aside: Path | None = None
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
-            self._db = self._open()
-        except (sqlite3.OperationalError, OSError) as error:
+            try:
+                self._db = self._open()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError:
+                self._begin_anew()
+        except (sqlite3.Error, OSError) as error:
             raise HistoryError(f"history {file} can't be written: {error}; name another with UPCHECK_HISTORY") from None
-        except sqlite3.DatabaseError:
-            self.set_aside = self._move_away()
-            self._db = self._open()
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.file, timeout=BUSY, isolation_level=None)
@@ -94,12 +96,14 @@ class History:
                     db.execute(statement)
                 db.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _move_away(self) -> Path:
-        aside = self.file.with_name(f"{self.file.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}")
-        self.file.rename(aside)
-        for suffix in ("-wal", "-shm"):
-            self.file.with_name(self.file.name + suffix).unlink(missing_ok=True)
-        return aside
+    def _begin_anew(self) -> None:
+        """Set the damaged file aside, with its write-ahead log where SQLite left one; open a new one."""
+        aside = f"{self.file.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09}"
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                self.file.with_name(self.file.name + suffix).rename(self.file.with_name(aside + suffix))
+        self.set_aside = self.file.with_name(aside)
+        self._db = self._open()
 
     def __enter__(self) -> Self:
         return self
@@ -126,10 +130,9 @@ class History:
                 raise
             except sqlite3.DatabaseError:
                 self._db.close()
-                self.set_aside = self._move_away()
-                self._db = self._open()
+                self._begin_anew()
                 self._append(rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise HistoryError(f"{len(rows)} results could not be written to history {self.file}: {error}") from None
 
     def _append(self, rows: Sequence[Result]) -> None:

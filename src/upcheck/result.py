@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import IntEnum, StrEnum
@@ -118,7 +119,7 @@ def fold(reports: Iterable[PhaseReport]) -> Result:
     return Result(
         check=telling.nodeid,
         outcome=outcome,
-        started=getattr(timed, "start", 0.0),
+        started=timed.start or time.time(),  # a dead worker's report has none
         duration=timed.duration if call is not None else 0.0,
         kind=kind,
         reason=reason,

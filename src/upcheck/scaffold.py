@@ -45,8 +45,7 @@ def write(folder: Path) -> list[Path]:
 
 def _adapted(path: Path, source: Path) -> str:
     """The text of *path* as a new repo needs it: without what makes the library, which it has from a package."""
-    packaged = source / path.name.removeprefix(".") if path.name == ".gitignore" else source / path
-    text = (packaged if packaged.exists() else source / path).read_text(encoding="utf-8")
+    text = (source / path).read_text(encoding="utf-8")
     if path.name == "Makefile":
         kept = text.partition("# ---- below:")[0]
         package = f"'upcheck=={upcheck.__version__}'"

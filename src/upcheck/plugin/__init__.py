@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from upcheck.declaration import Declaration, DeclarationError
+from upcheck.declaration import DeclarationError
 from upcheck.plugin import hookspecs, items, session
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
@@ -188,9 +188,8 @@ def http(request: pytest.FixtureRequest) -> Client:
     not read.
     """
     item = request.node
-    declaration = declaration_of(item) if isinstance(item, pytest.Item) else Declaration()
 
     def observe(asked: str, got: str) -> None:
         item.stash[EXCHANGE] = {"asked": asked, "got": got}
 
-    return session.client(request.config, declaration, observe)
+    return session.client(request.config, declaration_of(item), observe)

@@ -155,8 +155,7 @@ class RuleTestItem(Item):
 
     def setup(self) -> None:
         """Have promtool judge the entry; what it can't judge is an error, not a failure."""
-        for feature in self.file.features:
-            session.need(self.config, "promtool", feature)
+        session.tool(self.config, "promtool", *self.file.features)
         self.verdict = _told(lambda: session.judge(self.config).judge(self.file, self.entry))
 
     def runtest(self) -> None:
@@ -173,11 +172,11 @@ class ConfigFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """One item: the file itself; none where it is something else."""
         try:
-            what = configs.kind(self.path)
-        except DocumentError:
-            what = "unreadable"
+            what, problem = configs.kind(self.path), None
+        except DocumentError as error:
+            what, problem = "unreadable", error
         if what is not None:
-            yield ConfigItem.from_parent(self, name=what, line=1, what=what)
+            yield ConfigItem.from_parent(self, name=what, line=problem.line if problem else 1, problem=problem)
 
 
 class ConfigItem(Item):
@@ -185,28 +184,25 @@ class ConfigItem(Item):
 
     kind = Kind.CONFIG
 
-    def __init__(self, *, what: str, **rest: Any) -> None:
+    def __init__(self, *, problem: DocumentError | None, **rest: Any) -> None:
         super().__init__(**rest)
-        self.what = what
+        self.problem = problem
 
     def extra_facts(self) -> dict[str, Any]:
         """The alerts that a rule file defines, whether or not a test loads it."""
-        return {"alerts": sorted(rules.alerts_of(self.path))} if self.what == "rules" else {}
+        return {"alerts": sorted(rules.alerts_of(self.path))} if self.name == "rules" else {}
 
     def setup(self) -> None:
         """Have the tool read the file."""
-        if self.what != "unreadable":
-            tool = session.tool(self.config, configs.TOOLS[self.what])
+        if self.problem is None:
+            tool = session.tool(self.config, configs.TOOLS[self.name])
             self.verdict = _told(lambda: configs.check(tool, self.path))
 
     def runtest(self) -> None:
         """Raises Unmet where the tool refuses the file."""
-        if self.what == "unreadable":
-            try:
-                configs.kind(self.path)
-            except DocumentError as error:
-                raise Unmet("not readable", got=str(error)) from None
-        elif not self.verdict.ok:
+        if self.problem is not None:
+            raise Unmet("not readable", got=str(self.problem))
+        if not self.verdict.ok:
             raise Unmet("not valid", got=self.verdict.text)
 
 

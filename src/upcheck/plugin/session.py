@@ -34,23 +34,18 @@ def target(config: pytest.Config) -> str:
     return str(config.getoption("target") or settings(config).target).rstrip("/")
 
 
-def tool(config: pytest.Config, name: str) -> Path:
-    """The path of promtool or amtool; raises Unknown with what to type where there is none."""
+def tool(config: pytest.Config, name: str, *features: str) -> Path:
+    """The path of promtool or amtool; raises Unknown with what to type where there is none, or none with *features*."""
     try:
         found = tools.find(name, settings(config))
+        if found is None:
+            raise Unknown(f"{name} is on neither PATH nor {settings(config).tools}: type `upcheck tools install`")
+        for feature in features:
+            if sentence := tools.lacks(found, feature):
+                raise Unknown(sentence)
     except tools.ToolError as error:
         raise Unknown(str(error)) from None
-    if found is None:
-        raise Unknown(f"{name} is on neither PATH nor {settings(config).tools}: type `upcheck tools install`")
     return found.path
-
-
-def need(config: pytest.Config, name: str, feature: str) -> None:
-    """Raises Unknown where the tool *name* is too old to have *feature*, with where to get a newer one."""
-    tool(config, name)
-    found = tools.find(name, settings(config))
-    if found is not None and (sentence := tools.lacks(found, feature)):
-        raise Unknown(sentence)
 
 
 def judge(config: pytest.Config) -> Judge:

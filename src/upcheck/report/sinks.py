@@ -31,25 +31,25 @@ class HistorySink:
         if time.monotonic() - self._written > FLUSH:
             self.flush()
 
-    def flush(self) -> str:
-        """Write what waits; a sentence where a damaged history had to be set aside. Raises HistoryError."""
+    def flush(self) -> None:
+        """Write what waits. Raises HistoryError."""
         self._written = time.monotonic()
         if not self._waiting:
-            return ""
+            return
         results, self._waiting = self._waiting, []
         if self._history is None:
             self._history = History(self._file)
         self._history.append(results)
-        aside = self._history.set_aside
-        return f"history {self._file} was damaged: kept as {aside.name}, and begun anew" if aside else ""
 
     def finish(self) -> str:
-        """Write the rest and close."""
+        """Write the rest and close; a sentence where a damaged history had to be set aside."""
         try:
-            return self.flush()
+            self.flush()
         finally:
             if self._history is not None:
                 self._history.close()
+        aside = self._history.set_aside if self._history else None
+        return f"history {self._file} was damaged: kept as {aside.name}, and begun anew" if aside else ""
 
 
 class TextfileSink:
