@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from upcheck.concurrent import Host, once
+from upcheck.concurrent.protocol import NotAsked
 from upcheck.declaration import DeclarationError
-from upcheck.plugin import hookspecs, items, session
+from upcheck.plugin import hookspecs, interrupt, items, session
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
-from upcheck.plugin.record import EXCHANGE, Recorder, facts_for, kind_of
+from upcheck.plugin.record import EXCHANGE, Recorder, reports_of_lost, standing, with_facts
 from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink
-from upcheck.result import FACT
+from upcheck.result import Kind
 from upcheck.settings import Settings, SettingsError, declared
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--results", metavar="PATH", type=Path, action="append", default=[], help="append each result to PATH as JSON"
     )
     group.addoption(
+        "--concurrency", metavar="N", type=int, default=0, help="run N checks at once, in this one process"
+    )
+    group.addoption(
         "--nagios", action="store_true", help="answer as a monitoring plugin: one line, exit code 0, 1, 2 or 3"
     )
 
@@ -52,6 +57,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "check(every, timeout, severity): a check, how often it runs, how long it may take, how bad its failure is",
     )
+    config.addinivalue_line("markers", "serial: runs while nothing else does, under --concurrency and upcheck watch")
+    interrupt.watch()
     _refuse_lost_root(config)
     try:
         settings = Settings.load(config.rootpath)
@@ -84,7 +91,14 @@ def _paths(config: pytest.Config) -> list[tuple[str, Path]]:
 
 
 def _refuse_options(config: pytest.Config) -> None:
-    """A target that is no URL, a path whose folder is not there: before anything runs."""
+    """A target that is no URL, a path whose folder is not there, options that exclude each other."""
+    option = config.option
+    if option.concurrency < 0:
+        raise pytest.UsageError(f"--concurrency={option.concurrency}: expected how many checks to run at once, from 1")
+    for name in ("usepdb", "trace", "setupshow", "numprocesses"):
+        if option.concurrency and getattr(option, name, None):
+            typed = {"usepdb": "--pdb", "setupshow": "--setup-show", "numprocesses": "-n"}.get(name, f"--{name}")
+            raise pytest.UsageError(f"{typed} and --concurrency exclude each other: leave one out")
     target = session.target(config)
     if not target.startswith(("http://", "https://")):
         raise pytest.UsageError(f"target {target}: expected a URL; did you mean http://{target}?")
@@ -150,9 +164,40 @@ def pytest_itemcollected(item: pytest.Item) -> None:
             raise pytest.UsageError(str(error)) from None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Run all at once where `--concurrency` says so; else leave it to pytest."""
+    option = session.config.option
+    if not option.concurrency or option.collectonly or hasattr(session.config, "workerinput"):
+        return None
+    if session.testsfailed and not option.continue_on_collection_errors:
+        return None  # pytest says that it can't go on
+    host = Host((items.Item,), lambda item, call: with_facts(item, call, pytest.TestReport.from_item_and_call(item, call)))
+    once.Session(session, option.concurrency, host, timeout=_timeout, lost=reports_of_lost).run()
+    return True
+
+
+def _timeout(item: pytest.Item) -> float | None:
+    known = standing(item)
+    return known.declaration.timeout if known is not None and known.kind is Kind.CHECK else None
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Have promtool begin with the rule tests while the live checks run."""
+    for item in session.items:
+        standing(item)
     items.begin_rule_tests(session)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """A check that raises KeyboardInterrupt fails; only the user's own Ctrl-C ends the session."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if interrupt.asked():
+            raise
+        raise NotAsked("KeyboardInterrupt was raised by the check itself") from None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -160,12 +205,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let our facts ride on the report."""
-    report = yield
-    kind = kind_of(item, session.settings(item.config))
-    if kind is not None:
-        facts = facts_for(item, kind, call, report)
-        report.user_properties.extend((FACT + name, value) for name, value in facts.items())
-    return report
+    return with_facts(item, call, (yield))
 
 
 @pytest.fixture(scope="session")

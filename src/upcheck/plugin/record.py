@@ -5,53 +5,112 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from upcheck.concurrent import Run
+from upcheck.declaration import Declaration
 from upcheck.plugin import session
 from upcheck.plugin.items import Item, Unmet
 from upcheck.plugin.mark import declaration_of
 from upcheck.report import verdict
 from upcheck.report.sinks import LinesSink, Sink
-from upcheck.result import Kind, Outcome, Result, facts_of, fold
+from upcheck.result import FACT, Kind, Outcome, Result, facts_of, fold
 from upcheck.settings import Settings
 
 _ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
 _PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
+_STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
 EXCHANGE = pytest.StashKey[dict[str, str]]()  # what the `http` fixture last asked, and got
 
 
-def kind_of(item: pytest.Item, settings: Settings) -> Kind | None:
-    """What *item* checks, or None where it is no check but an ordinary test."""
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is the same in each run of an item: what it checks, what it says of itself, the facts of each result."""
+
+    kind: Kind
+    declaration: Declaration
+    facts: Mapping[str, object]
+
+
+def standing(item: pytest.Item) -> Standing | None:
+    """What is the same in each run of *item*, found out once; None where it is no check but an ordinary test."""
+    if _STANDING not in item.stash:
+        item.stash[_STANDING] = _standing(item, session.settings(item.config))
+    return item.stash[_STANDING]
+
+
+def _standing(item: pytest.Item, settings: Settings) -> Standing | None:
     if isinstance(item, Item):
-        return item.kind
-    marked = item.get_closest_marker("check") is not None
-    return Kind.CHECK if marked or item.path.is_relative_to(settings.checks) else None
+        kind, declaration = item.kind, item.declaration
+    elif item.get_closest_marker("check") or item.path.is_relative_to(settings.checks):
+        kind, declaration = Kind.CHECK, declaration_of(item)
+    else:
+        return None
+    path, line, _ = item.location  # which pytest keeps, where reportinfo would look again
+    file = item.config.rootpath / path
+    return Standing(
+        kind,
+        declaration,
+        {
+            "kind": kind.value,
+            "name": item.name,
+            "file": path if file.is_relative_to(item.config.rootpath) and ".." not in path else str(file.resolve()),
+            "line": (line or 0) + 1,
+            "every": declaration.every,
+            "timeout": declaration.timeout,
+            "severity": declaration.severity,
+        },
+    )
 
 
-def facts_for(
-    item: pytest.Item, kind: Kind, call: pytest.CallInfo[None], report: pytest.TestReport
-) -> dict[str, object]:
-    """What a report on *item* should carry: plain values, because xdist sends it to another process."""
-    declaration = item.declaration if isinstance(item, Item) else declaration_of(item)
-    path, line, _ = item.reportinfo()
-    root = item.config.rootpath
-    facts: dict[str, object] = {
-        "kind": kind.value,
-        "name": item.name,
-        "file": str(Path(path).relative_to(root) if Path(path).is_relative_to(root) else path),
-        "line": (line or 0) + 1,
-        "every": declaration.every,
-        "timeout": declaration.timeout,
-        "severity": declaration.severity,
-    }
+def with_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> pytest.TestReport:
+    """*report* with the facts of *item*: plain values, because xdist sends it to another process."""
+    known = standing(item)
+    if known is None:
+        return report
+    if call.excinfo is None and call.when == "setup":
+        report.user_properties.append((FACT + "kind", known.kind.value))  # the others say the rest
+        return report
+    facts = dict(known.facts)
     if isinstance(item, Item):
         facts.update(item.extra_facts())
     if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         facts.update(_failure(item, call.excinfo, report.longreprtext))
-    return facts
+    report.user_properties.extend((FACT + name, value) for name, value in facts.items())
+    return report
+
+
+def reports_of_lost(run: Run, timeout: float) -> list[pytest.TestReport]:
+    """The reports of a check that was given up after *timeout* seconds: the phase that it was in has failed."""
+    item, place = run.item, run.place()
+    told = f"{run.phase} not done within {timeout:g} s" + (f": still at {place}" if place else "")
+    known = standing(item)
+    exchange = run.own.stash.get(EXCHANGE, {}) if run.own is not None else {}
+    facts = {**(known.facts if known else {}), **exchange, "reason": told, "got": told, "code": "deadline"}
+    order = ("setup", "call", "teardown")
+    reports = []
+    for when in order:
+        late = when == run.phase
+        if order.index(when) > order.index(run.phase) and when != "teardown":
+            continue
+        reports.append(
+            pytest.TestReport(
+                nodeid=item.nodeid,
+                location=item.location,
+                keywords={},
+                outcome="failed" if late else "passed",
+                longrepr=told if late else None,
+                when=when,  # type: ignore[arg-type]
+                duration=timeout if late else 0.0,
+                start=run.started,
+                user_properties=[(FACT + name, value) for name, value in facts.items()],
+            )
+        )
+    return reports
 
 
 def _failure(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], told: str) -> dict[str, object]:

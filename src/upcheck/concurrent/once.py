@@ -1,0 +1,121 @@
+"""All items of a session once: many at a time, then those that must run alone, in pytest's own order."""
+
+from __future__ import annotations
+
+import queue
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable
+
+import pytest
+
+from upcheck.concurrent import Host, Run, Runner, World
+from upcheck.concurrent.alone import why_alone
+from upcheck.concurrent.isolation import isolated
+from upcheck.concurrent.quiet import quiet
+
+TICK = 0.05  # seconds between two looks at what is overdue
+GRACE = 0.25  # seconds beyond its timeout in which a check may say by itself that it was too slow
+MAX_DETAILED = 100  # failures with a full report; the rest say what failed in a line
+
+Timeout = Callable[[pytest.Item], float | None]
+Lost = Callable[[Run, float], list[pytest.TestReport]]
+_Warned = tuple[str, warnings.WarningMessage]
+
+
+class Session:
+    """One session's items, run once. *timeout* gives an item's deadline in seconds, *lost* the reports of one past it."""
+
+    def __init__(
+        self,
+        session: pytest.Session,
+        concurrency: int,
+        host: Host,
+        *,
+        timeout: Timeout,
+        lost: Lost,
+    ) -> None:
+        self._session = session
+        self._timeout = timeout
+        self._lost = lost
+        self._done: queue.SimpleQueue[Run | _Warned] = queue.SimpleQueue()
+        self._alone = [item for item in session.items if why_alone(item, host.kinds)]
+        alone = set(self._alone)
+        self._beside = deque(item for item in session.items if item not in alone)
+        self._world = World(session.items)
+        self._threads = min(concurrency, len(self._beside))
+        self._runner = Runner(self._world, host, self._threads, self._done.put, lambda _: self._failed >= MAX_DETAILED)
+        self._active: set[Run] = set()
+        self._failed = 0
+
+    def run(self) -> None:
+        """Run them. Raises what pytest's own loop raises: Failed for `-x`, Interrupted, Exit."""
+        session = self._session
+        session._setupstate = self._world  # pytest tears it down as the session ends
+        if any("tmp_path_factory" in getattr(item, "fixturenames", ()) for item in session.items):
+            session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # made twice by two at once
+        if self._beside:
+            with quiet(session.config, lambda nodeid, told: self._done.put((nodeid, told))):
+                self._run_beside()
+        for item in self._alone:
+            _stop_if_asked(session)
+            session.config.hook.pytest_runtest_protocol(item=isolated(item, self._world), nextitem=None)
+        _stop_if_asked(session)
+
+    def _run_beside(self) -> None:
+        looked = time.monotonic()
+        while self._beside or self._active:
+            stopping = bool(self._session.shouldfail or self._session.shouldstop)
+            if stopping:
+                self._beside.clear()
+            while self._beside and len(self._active) < self._threads:
+                self._active.add(self._runner.start(self._beside.popleft()))
+            try:
+                self._take(self._done.get(timeout=TICK))
+            except queue.Empty:
+                pass  # noqa: S110 - nothing ended: time to look for what is overdue
+            if time.monotonic() - looked > TICK:
+                self._abandon_overdue()
+                looked = time.monotonic()
+        while not self._done.empty():
+            self._take(self._done.get())
+        self._runner.close(self._threads)
+
+    def _take(self, told: Run | _Warned) -> None:
+        if isinstance(told, tuple):
+            nodeid, message = told
+            self._session.config.hook.pytest_warning_recorded.call_historic(
+                kwargs={"warning_message": message, "when": "runtest", "nodeid": nodeid, "location": None}
+            )
+            return
+        self._active.discard(told)
+        if told.error is not None:
+            raise told.error
+        self._report(told, told.reports)
+
+    def _report(self, run: Run, reports: list[pytest.TestReport]) -> None:
+        hook = self._session.gethookproxy(run.item.path)
+        hook.pytest_runtest_logstart(nodeid=run.item.nodeid, location=run.item.location)
+        self._failed += any(report.failed for report in reports)
+        for report in reports:
+            hook.pytest_runtest_logreport(report=report)
+        hook.pytest_runtest_logfinish(nodeid=run.item.nodeid, location=run.item.location)
+
+    def _abandon_overdue(self) -> None:
+        now = time.monotonic()
+        for run in list(self._active):
+            timeout = self._timeout(run.item)
+            if run.phase == "queued" or timeout is None or now - run.since <= timeout + GRACE:
+                continue
+            reports = self._lost(run, timeout)
+            if self._runner.abandon(run):
+                self._active.discard(run)
+                self._report(run, reports)
+
+
+def _stop_if_asked(session: pytest.Session) -> None:
+    if session.shouldfail:
+        raise session.Failed(session.shouldfail)
+    if session.shouldstop:
+        raise session.Interrupted(session.shouldstop)
