@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 
 import upcheck
-from upcheck import run
+from upcheck import run as once
+from upcheck.declaration import seconds
 from upcheck.history import History, HistoryError, Streak
 from upcheck.report import nagios as plugin
 from upcheck.report import verdict
@@ -24,7 +26,10 @@ EXAMPLES = """\b
 Examples:
   upcheck check                          prove everything against a collector of our own
   upcheck check --target https://api...  the same against a service that runs
+  upcheck run                            the live checks once, for cron and CI
+  upcheck watch                          the live checks for ever
   upcheck check -k disk                  only some of it: what follows goes to pytest
+  upcheck history                        availability and latency of each check, last 24 hours
   upcheck tools list                     which promtool, amtool, ... are used
   upcheck init my-monitoring             a monitoring repo of your own
 """
@@ -79,6 +84,11 @@ def check(target: str | None, nagios: bool, verbose: bool, pytest_arguments: tup
     if nagios:
         click.echo(plugin.line(report.results, report.warnings))
         sys.exit(plugin.status(report.results))
+    _tell(report, settings, verbose, began)
+
+
+def _tell(report: once.Report, settings: Settings, verbose: bool, began: float) -> NoReturn:
+    """Print what *report* comes to, and exit with its code."""
     if verbose or report.usage or not report.results:
         click.echo(report.output, err=report.usage)
     if report.usage:
@@ -93,6 +103,86 @@ def check(target: str | None, nagios: bool, verbose: bool, pytest_arguments: tup
     sys.exit(exit_code(report.results))
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@click.option("--target", metavar="URL", envvar="UPCHECK_TARGET", help="Ask URL instead of [tool.upcheck] target.")
+@click.option("--concurrency", default=50, type=click.IntRange(1, 1000), show_default=True, help="Checks at once.")
+@click.option("-v", "--verbose", is_flag=True, help="Print what pytest printed, too.")
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def run(target: str | None, concurrency: int, verbose: bool, pytest_arguments: tuple[str, ...]) -> None:
+    """Run the live checks once, many at a time, and print a verdict.
+
+    For cron and CI. Rule tests and configurations are `upcheck check`'s. Further arguments are pytest's.
+
+    \b
+    Examples:
+      upcheck run
+      upcheck run --target https://api.example -m critical
+    \b
+    Exit codes: 0 everything held, 1 something failed, 2 wrong usage, 3 could not tell.
+    """
+    settings = _settings(needed=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    began = time.monotonic()
+    asked = [] if target is None else [f"--target={target}"]
+    report = once.pytest(
+        settings,
+        [*asked, f"--concurrency={concurrency}", *pytest_arguments, str(settings.checks)],
+        terminal=verbose or bool(pytest_arguments),
+        progress=_bar() if sys.stderr.isatty() else None,
+    )
+    _tell(report, settings, verbose, began)
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
+@click.option("--target", metavar="URL", envvar="UPCHECK_TARGET", help="Ask URL instead of [tool.upcheck] target.")
+@click.option("--shard", default="1/1", metavar="I/N", show_default=True, help="Watch this part of the checks only.")
+@click.option("--concurrency", default=50, type=click.IntRange(1, 1000), show_default=True, help="Threads for Python.")
+@click.option("--fixture-lifetime", metavar="TIME", help="Set wider fixtures up anew after TIME, such as 1h.")
+@click.option("--log", type=click.Choice(["auto", "view", "lines", "json"]), default="auto", show_default=True)
+@click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
+def watch(
+    target: str | None,
+    shard: str,
+    concurrency: int,
+    fixture_lifetime: str | None,
+    log: str,
+    pytest_arguments: tuple[str, ...],
+) -> None:
+    """Run the live checks for ever, each as often as its `every` says.
+
+    Results go into the history, from which the collector's /metrics shows them. A change of a file is taken over as
+    it is saved. Ctrl-C or SIGTERM lets what runs end; a second one does not wait. SIGHUP reads everything anew.
+
+    \b
+    Examples:
+      upcheck watch                          a live view on a terminal, lines elsewhere
+      upcheck watch --log json -m critical   what changes, as JSON; only some checks
+      upcheck watch --shard 2/3              the second of three that share the work
+    """
+    from upcheck.watch import Options
+    from upcheck.watch.supervisor import Supervisor
+
+    settings = _settings(needed=True)
+    lifetime = None
+    if fixture_lifetime is not None:
+        try:
+            lifetime = seconds(fixture_lifetime)
+        except ValueError as error:
+            raise click.UsageError(f"--fixture-lifetime: {error}") from None
+    options = Options(_shard(shard), concurrency, lifetime, log)
+    asked = [] if target is None else [f"--target={target}"]
+    supervisor = Supervisor(settings, options, [*asked, *pytest_arguments], lambda text: click.echo(text, err=True))
+    sys.exit(supervisor.run())
+
+
+def _shard(text: str) -> tuple[int, int]:
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise click.UsageError(f"--shard {text}: expected I/N with I from 1 to N, such as 2/3")
+    return int(number), int(of)
+
+
 def _fetch_tools(settings: Settings) -> None:
     from upcheck import tools
 
@@ -104,19 +194,19 @@ def _fetch_tools(settings: Settings) -> None:
 
 def _run(
     settings: Settings, target: str | None, arguments: Sequence[str], verbose: bool, say: Callable[[str], None]
-) -> run.Report:
+) -> once.Report:
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         if target is None:
             try:
-                target = stack.enter_context(run.collector(settings))
-            except run.RunError as error:
+                target = stack.enter_context(once.collector(settings))
+            except once.RunError as error:
                 click.echo(str(error), err=True)
                 sys.exit(ExitCode.UNKNOWN)
             say(f"{'collector':<11} {target:<24} up in {time.monotonic() - began:.1f} s")
         else:
             say(f"{'target':<11} {target}")
-        return run.pytest(
+        return once.pytest(
             settings,
             [f"--target={target}", *arguments],
             terminal=verbose or bool(arguments),  # options of it may be among them; else it costs half a second
@@ -129,11 +219,73 @@ def _progress(done: int, of: int) -> None:
         click.echo(f"\r{done}/{of}\r", nl=False, err=True)
 
 
+def _bar() -> Callable[[int, int], None]:
+    """A progress bar on stderr, gone when everything is done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    bar = Progress(
+        "checks     ", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    )
+    task = bar.add_task("checks", total=None)
+
+    def show(done: int, of: int) -> None:
+        if of and not bar.live.is_started:
+            bar.start()
+        bar.update(task, completed=done, total=of or None)
+        if of and done == of:
+            bar.stop()
+
+    return show
+
+
 def _streaks(settings: Settings) -> Callable[[str], Streak | None]:
     try:
         return History(settings.history).streak
     except HistoryError:
         return lambda check: None  # the run has warned of it already
+
+
+@main.command()
+@click.argument("pattern", default="")
+@click.option("--window", default="24h", show_default=True, help="How far back: 90m, 24h, 30d.")
+@click.option(
+    "--format", "kind", type=click.Choice(["table", "json", "csv", "openmetrics"]), default="table", show_default=True,
+    help="json is a line per check; openmetrics is for promtool, all results.",
+)  # fmt: skip
+@click.option("--raw", is_flag=True, help="List results, newest last.")
+@click.option("--limit", type=click.IntRange(1), help="How many lines at most; 100 with --raw.")
+def history(pattern: str, window: str, kind: str, raw: bool, limit: int | None) -> None:
+    """Availability and latency of each check.
+
+    PATTERN is a part of a check's name, or the whole with * for any text.
+
+    \b
+    Examples:
+      upcheck history                        all checks, the last 24 hours
+      upcheck history shop --window 30d      what has shop in its name, 30 days
+      upcheck history shop --raw             each run of it, and why it failed
+      upcheck history --format csv > a.csv   for a spreadsheet
+      upcheck history --format openmetrics --window 30d > a.om
+      promtool tsdb create-blocks-from openmetrics a.om data/
+
+    \b
+    Exit codes: 0 printed, 2 wrong usage, 3 there is nothing to print.
+    """
+    from upcheck.declaration import seconds
+    from upcheck.report import history as room
+
+    try:
+        span = seconds(window)
+    except ValueError as error:
+        raise click.UsageError(f"--window: {error}") from None
+    try:
+        with History(_settings().history, read_only=True) as kept:
+            for line in room.lines(kept, pattern, span, kind, raw=raw, limit=limit, style=_style):
+                click.echo(line)
+    except (HistoryError, room.NothingError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(ExitCode.UNKNOWN)
 
 
 @main.group()

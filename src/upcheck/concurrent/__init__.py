@@ -37,6 +37,7 @@ class Run:
     """
 
     item: pytest.Item
+    runner: Runner
     alone: bool = False
     phase: str = "queued"
     since: float = 0.0
@@ -102,11 +103,12 @@ class Runner:
         self._gate = _Gate()
         self._room = threads
         self._idle = 0
+        self._spawned = 0
         self._lock = threading.Lock()
 
     def start(self, item: pytest.Item, *, alone: bool = False) -> Run:
         """Run *item* now, or when a thread is free if all are busy; *alone*: while nothing else runs."""
-        run = Run(item, alone)
+        run = Run(item, self, alone)
         with self._lock:
             if self._idle:
                 self._idle -= 1
@@ -131,12 +133,13 @@ class Runner:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread.ident), ctypes.py_object(Overdue))
         return True
 
-    def close(self, threads: int) -> None:
-        """Let *threads* threads end when they have nothing to do."""
-        for _ in range(threads):
+    def close(self) -> None:
+        """Let the threads end when they have nothing to do."""
+        for _ in range(self._spawned):
             self._inbox.put(None)
 
     def _spawn(self) -> None:
+        self._spawned += 1
         threading.Thread(target=self._work, name="upcheck run", daemon=True).start()
 
     def _work(self) -> None:

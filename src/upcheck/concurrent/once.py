@@ -80,7 +80,7 @@ class Session:
                 looked = time.monotonic()
         while not self._done.empty():
             self._take(self._done.get())
-        self._runner.close(self._threads)
+        self._runner.close()
 
     def _take(self, told: Run | _Warned) -> None:
         if isinstance(told, tuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Generator
 from pathlib import Path
@@ -12,16 +13,16 @@ import pytest
 from upcheck.concurrent import Host, once
 from upcheck.concurrent.protocol import NotAsked
 from upcheck.declaration import DeclarationError
-from upcheck.plugin import hookspecs, interrupt, items, session
+from upcheck.plugin import coroutines, hookspecs, interrupt, items, session
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
-from upcheck.plugin.record import EXCHANGE, Recorder, reports_of_lost, standing, with_facts
+from upcheck.plugin.record import EXCHANGE, Recorder, make_report, reports_of_lost, standing, with_facts
 from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink
 from upcheck.result import Kind
 from upcheck.settings import Settings, SettingsError, declared
 
 if TYPE_CHECKING:
-    from upcheck.probes.http import Client
+    from upcheck.probes.http import AsyncClient, Client
 
 _DECLARED = pytest.StashKey[bool]()
 _YAML = {".yml", ".yaml"}
@@ -69,7 +70,7 @@ def pytest_configure(config: pytest.Config) -> None:
     _refuse_options(config)
     if config.stash[_DECLARED]:
         config.option.continue_on_collection_errors = True  # one broken file must not silence the others
-    if hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput") or config.stash.get(session.WATCHED, False):
         return
     sinks: list[Sink] = []
     if config.stash[_DECLARED] or "UPCHECK_HISTORY" in os.environ:
@@ -172,8 +173,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if session.testsfailed and not option.continue_on_collection_errors:
         return None  # pytest says that it can't go on
-    host = Host((items.Item,), lambda item, call: with_facts(item, call, pytest.TestReport.from_item_and_call(item, call)))
-    once.Session(session, option.concurrency, host, timeout=_timeout, lost=reports_of_lost).run()
+    once.Session(session, option.concurrency, Host((items.Item,), make_report), timeout=_timeout, lost=reports_of_lost).run()
     return True
 
 
@@ -200,6 +200,25 @@ def pytest_runtest_call() -> Generator[None, None, None]:
         raise NotAsked("KeyboardInterrupt was raised by the check itself") from None
 
 
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run a check that is a coroutine on the loop that all share, unless another plugin knows how."""
+    return (standing(pyfuncitem) is not None and coroutines.call(pyfuncitem)) or None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> Generator[None, object, object]:
+    """Run a fixture that is a coroutine, or an asynchronous generator, on the same loop."""
+    function = fixturedef.func
+    made = None if "anyio_backend" in request.fixturenames else coroutines.on_loop(function, request.config)
+    if made is None:
+        return (yield)
+    fixturedef.func = made  # type: ignore[misc]
+    try:
+        return (yield)
+    finally:
+        fixturedef.func = function  # type: ignore[misc]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -221,8 +240,8 @@ def promtool(pytestconfig: pytest.Config) -> Path:
 
 
 @pytest.fixture
-def http(request: pytest.FixtureRequest) -> Client:
-    """An httpx client for the target: `http.get("/health")`; other hosts by their full URL.
+def http(request: pytest.FixtureRequest) -> Client | AsyncClient:
+    """An httpx client for the target: `http.get("/health")`; other hosts by their full URL. To be awaited in `async def`.
 
     The check's timeout bounds each request as a whole; each opens a connection of its own; proxy variables are
     not read.
@@ -232,4 +251,8 @@ def http(request: pytest.FixtureRequest) -> Client:
     def observe(asked: str, got: str) -> None:
         item.stash[EXCHANGE] = {"asked": asked, "got": got}
 
-    return session.client(request.config, declaration_of(item), observe)
+    known = standing(item)
+    declaration = known.declaration if known is not None else declaration_of(item)
+    if inspect.iscoroutinefunction(item.obj):
+        return session.async_client(request.config, declaration, observe)
+    return session.client(request.config, declaration, observe)

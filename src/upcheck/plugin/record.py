@@ -56,7 +56,6 @@ def _standing(item: pytest.Item, settings: Settings) -> Standing | None:
         kind,
         declaration,
         {
-            "kind": kind.value,
             "name": item.name,
             "file": path if file.is_relative_to(item.config.rootpath) and ".." not in path else str(file.resolve()),
             "line": (line or 0) + 1,
@@ -75,7 +74,7 @@ def with_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     if call.excinfo is None and call.when == "setup":
         report.user_properties.append((FACT + "kind", known.kind.value))  # the others say the rest
         return report
-    facts = dict(known.facts)
+    facts = {"kind": known.kind.value, **known.facts}
     if isinstance(item, Item):
         facts.update(item.extra_facts())
     if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
@@ -84,13 +83,18 @@ def with_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     return report
 
 
+def make_report(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:
+    """The report of a phase that passed, as the hooks would make it."""
+    return with_facts(item, call, pytest.TestReport.from_item_and_call(item, call))
+
+
 def reports_of_lost(run: Run, timeout: float) -> list[pytest.TestReport]:
     """The reports of a check that was given up after *timeout* seconds: the phase that it was in has failed."""
     item, place = run.item, run.place()
     told = f"{run.phase} not done within {timeout:g} s" + (f": still at {place}" if place else "")
     known = standing(item)
     exchange = run.own.stash.get(EXCHANGE, {}) if run.own is not None else {}
-    facts = {**(known.facts if known else {}), **exchange, "reason": told, "got": told, "code": "deadline"}
+    facts = {"kind": Kind.CHECK.value, **(known.facts if known else {}), **exchange, "reason": told, "got": told, "code": "deadline"}
     order = ("setup", "call", "teardown")
     reports = []
     for when in order:
@@ -122,7 +126,10 @@ def _failure(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], to
     own = [entry for entry in excinfo.traceback if Path(entry.path) == item.path]
     if not own:
         return {"reason": reason, "got": reason}
-    statement = " ".join(str(own[-1].statement).split())
+    try:
+        statement = " ".join(str(own[-1].statement).split())
+    except SyntaxError:  # the file has changed since it was read
+        return {"reason": reason, "got": reason}
     exchange = item.stash.get(EXCHANGE, {})
     line = own[-1].lineno + 1
     if not exchange:

@@ -1,0 +1,167 @@
+"""What people, and programs, read of a watch: changes as lines, as JSON, or a live view of everything."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self, TextIO
+
+from upcheck.result import Outcome, Result
+from upcheck.watch.board import WORD, Board, Row, name, why
+
+if TYPE_CHECKING:
+    from upcheck.watch.schedule import Schedule
+    from upcheck.watch.writer import Lag
+
+_BARS = "▁▂▃▄▅▆▇█"
+_COLOURS = {Outcome.HELD: "green", Outcome.FAILED: "red", Outcome.ERROR: "magenta", Outcome.SKIPPED: "dim"}
+REFRESH = 0.5  # seconds between two pictures of the live view
+KINDS = ("auto", "view", "lines", "json")
+
+
+class Display:
+    """Tells of changes as they come. *kind*: view, lines, json, or auto: the view on a terminal, lines elsewhere."""
+
+    def __init__(self, kind: str, board: Board, out: TextIO | None = None) -> None:
+        self._out = out or sys.stdout
+        self._board = board
+        if kind == "auto":
+            kind = "view" if self._out.isatty() else "lines"
+        self._json = kind == "json"
+        self._live: Any = None
+        self._shown = 0.0
+        self._rate = _Rate()
+        self._problem = ""
+        if kind == "view":
+            from rich.console import Console  # 60 ms that a daemon need not pay
+            from rich.live import Live
+
+            console = Console(file=self._out)
+            self._live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def started(self, checks: int, notice: str) -> None:
+        """Say that *checks* checks are watched from now on."""
+        self._tell("started", text=f"watching {checks} check{'s' if checks != 1 else ''}", checks=checks)
+        self.warn([notice] if notice else [])
+
+    def changed(self, result: Result) -> None:
+        """Say that a check has another outcome than before."""
+        row = self._board.rows[result.check]
+        if self._json:
+            facts = {key: result.facts[key] for key in ("asked", "got", "want", "code", "severity") if key in result.facts}
+            values = {"check": result.check, "outcome": result.outcome, "duration": round(result.duration, 6)}
+            self._tell("changed", **values, reason=result.reason, since=row.since, **facts)
+        else:
+            self._line(change(result), _COLOURS[result.outcome])
+
+    def reloaded(self, told: Sequence[str]) -> None:
+        """Say what came of a change on disk."""
+        for sentence in told:
+            self._tell("reloaded", text=sentence)
+
+    def warn(self, told: Sequence[str]) -> None:
+        """Say what went wrong beside the checks."""
+        for sentence in told:
+            self._tell("warning", text=sentence)
+
+    def show(self, schedule: Schedule, lag: Lag, problem: str) -> None:
+        """Draw the live view anew, if there is one and it is time; say once that the history has a problem."""
+        if problem != self._problem:
+            self._problem = problem
+            self._tell("warning", text=problem or "the history can be written again")
+        now = time.monotonic()
+        if self._live is not None and now - self._shown >= REFRESH:
+            self._shown = now
+            height = self._live.console.size.height
+            self._live.update(picture(self._board, schedule, lag, self._rate.of(lag.count, now), height), refresh=True)
+
+    def _tell(self, event: str, **values: Any) -> None:
+        if self._json:
+            print(json.dumps({"time": round(time.time(), 3), "event": event, **values}), file=self._out, flush=True)
+        else:
+            text = values["text"] if event == "started" else f"{event}: {values['text']}"
+            self._line(f"{_clock(time.time())}  {text}", "yellow")
+
+    def _line(self, text: str, colour: str) -> None:
+        if self._live is not None:
+            self._live.console.print(text, style=colour, markup=False, highlight=False)
+        else:
+            print(text, file=self._out, flush=True)
+
+
+class _Rate:
+    """Runs a second, over the last pictures."""
+
+    def __init__(self) -> None:
+        self._before: tuple[int, float] | None = None
+
+    def of(self, count: int, now: float) -> float:
+        before, self._before = self._before, (count, now)
+        return (count - before[0]) / (now - before[1]) if before and now > before[1] else 0.0
+
+
+def change(result: Result) -> str:
+    """A change as a line: `14:02:10  DOWN     shop front page   503 after 212 ms`."""
+    told = f"in {result.duration * 1000:.0f} ms" if result.outcome is Outcome.HELD else why(result)
+    return f"{_clock(result.started)}  {WORD[result.outcome]:<8} {name(result):<40} {told}".rstrip()
+
+
+def picture(board: Board, schedule: Schedule, lag: Lag, rate: float, height: int) -> Any:
+    """The live view: a line of counts, then the checks, those that do not hold first, as many as *height* allows."""
+    from rich.table import Table
+    from rich.text import Text
+
+    counts = [f"{board.counts[outcome]} {WORD[outcome].lower()}" for outcome in Outcome if board.counts[outcome]]
+    head = f" upcheck  {'  '.join(counts)}   {rate:.1f} checks/s   lag p99 {lag.p99() * 1000:.0f} ms   {_clock(time.time())}"
+    table = Table(title=Text(head, style="bold"), title_justify="left", box=None, show_header=False, padding=(0, 1))
+    for _ in range(5):
+        table.add_column(no_wrap=True, overflow="ellipsis")
+    bad = board.bad()
+    good = sorted((row for row in board.rows.values() if row.last.outcome is Outcome.HELD), key=_slow, reverse=True)
+    room = max(1, height - 3)
+    for row in (bad + good)[:room]:
+        _add(table, row, schedule)
+    left = len(board.rows) - room
+    for file, reason in board.stale.items():
+        table.add_row(Text("STALE", style="yellow"), file, reason)
+    if left > 0:
+        table.caption, table.caption_justify = f" and {left} more", "left"
+    return table
+
+
+def _slow(row: Row) -> float:
+    return row.durations[-1] or 0.0
+
+
+def _add(table: Any, row: Row, schedule: Schedule) -> None:
+    from rich.text import Text
+
+    result = row.last
+    entry = schedule.entries.get(result.check)
+    told = f"{result.duration * 1000:.0f} ms"
+    if result.outcome is not Outcome.HELD:
+        told = f"{why(result)} since {_clock(row.since)}"
+    following = f"next in {entry.due - time.monotonic():.0f} s" if entry else ""
+    word = Text(WORD[result.outcome], style=_COLOURS[result.outcome])
+    table.add_row(word, Text(name(result)), Text(told), Text(sparkline(row.durations)), Text(following, style="dim"))
+
+
+def sparkline(durations: Sequence[float | None]) -> str:
+    """The durations as bars, the longest of them as high as it goes; a cross where a check did not hold."""
+    top = max((one for one in durations if one), default=0.0)
+    return "".join("×" if one is None else _BARS[min(7, int(one / top * 7.99))] if top else _BARS[0] for one in durations)
+
+
+def _clock(moment: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(moment))

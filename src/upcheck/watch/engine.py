@@ -1,0 +1,220 @@
+"""The engine of `upcheck watch`: pytest's session, whose loop runs for ever.
+
+One thread, this one, decides everything: what is due starts, what has ended becomes a Result, what is overdue is given
+up, what has changed on disk is read again.
+
+    Schedule ── due ──> Runs ── Result ──┬── Board ── Display (lines, or the live view)
+                                         └── Writer ── history ── the collector's /metrics
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import itertools
+import os
+import signal
+import time
+from collections import defaultdict, deque
+
+import pytest
+
+from upcheck.history import HistoryError
+from upcheck.plugin import session as repo
+from upcheck.plugin.record import standing
+from upcheck.result import Kind, Outcome, Result
+from upcheck.watch import RELOAD, Options
+from upcheck.watch.board import Board
+from upcheck.watch.display import Display
+from upcheck.watch.link import Link, cut
+from upcheck.watch.reload import Files
+from upcheck.watch.runs import Runs, facts_of
+from upcheck.watch.schedule import Entry, Schedule, in_shard
+from upcheck.watch.writer import Lag, Writer
+
+TICK = 0.1  # seconds between two looks at what is overdue, what has changed, what is to be shown
+BURST = 32  # runs of a kind that start before the next look at what has been answered
+DRAIN = 10.0  # seconds that runs in flight have to end after SIGTERM
+
+
+class Engine:
+    """A pytest plugin: keeps the checks of this shard, then runs them until a signal says stop."""
+
+    def __init__(self, options: Options, link: Link) -> None:
+        self._options = options
+        self._link = link
+        self.code = 0  # what the process should exit with
+        self.began = False
+        self.problem = ""  # why it could not begin
+        self._stopping: float | None = None  # monotonic seconds since which nothing new starts
+        self._items: dict[str, pytest.Item] = {}
+        self._queues: dict[type, deque[tuple[Entry, pytest.Item]]] = defaultdict(deque)  # due, not started
+        self._retries: list[tuple[float, int, Entry]] = []
+        self._number = itertools.count()
+        self._lag = Lag()
+        self._looked = 0.0
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """Say that results are taken care of here."""
+        config.stash[repo.WATCHED] = True
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep the live checks of this shard."""
+        items[:] = [item for item in items if self._wanted(item)]
+
+    def _wanted(self, item: pytest.Item) -> bool:
+        known = standing(item)
+        return known is not None and known.kind is Kind.CHECK and in_shard(item.nodeid, self._options.shard)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Run until told to stop; where the history can't be had, `problem` says why."""
+        number, of = self._options.shard
+        try:
+            self._writer = Writer(repo.settings(session.config), f"{number}/{of}")
+        except HistoryError as error:
+            self.problem = str(error)
+            return True
+        self.began = True
+        try:
+            self._board = Board(self._writer.since)
+            self._files = Files(session, self._board, self._wanted)
+            self._display = Display(self._options.log, self._board)
+            self._schedule = Schedule(time.time() - time.monotonic())
+            self._runs = Runs(session, self._options.concurrency, self._link, self._concluded, self._is_old_news)
+            signal.signal(signal.SIGTERM, self._stop)
+            signal.signal(signal.SIGINT, self._stop)
+            signal.signal(signal.SIGHUP, lambda *_: self._files.ask())
+            self._adopt(self._files.begin())
+            self._display.started(len(self._items), self._writer.notice)
+            self._accuse()
+            self._link.say("ready")
+            gc.collect()
+            gc.freeze()  # what was collected stays: looking at it again would stop everything for 100 ms
+            with self._display:
+                while not self._over():
+                    self._turn()
+                self._display.warn(self._runs.close())
+            self._files.close()
+        finally:
+            self._writer.close()
+        return True
+
+    def _stop(self, number: int, _: object) -> None:
+        if self._stopping is None:
+            self._stopping = time.monotonic()
+            self._link.say("stopping")
+        elif number == signal.SIGTERM:
+            os._exit(128 + number)
+        self._runs.wake()
+
+    def _is_old_news(self, check: str) -> bool:
+        return self._board.outcome(check) not in (None, Outcome.HELD)
+
+    def _adopt(self, items: list[pytest.Item]) -> None:
+        """Watch *items* and no others."""
+        self._items = {item.nodeid: item for item in items}
+        plan = [(check, facts_of(item)["every"]) for check, item in self._items.items()]
+        self._schedule.update([(check, every) for check, every in plan if cut(check) not in self._options.banned])
+        self._board.keep(self._items)
+
+    def _accuse(self) -> None:
+        """Results for the checks that ran when the engine before this one died."""
+        accused = {*self._options.banned, *self._options.suspects}
+        for check in [check for check in self._items if cut(check) in accused]:
+            told = "the engine ended while this check ran"
+            if cut(check) in self._options.banned:
+                told += ", twice: it does not run again before `upcheck watch` is started anew"
+            facts = {**facts_of(self._items[check]), "got": told, "code": "engine_ended"}
+            self._concluded(Result(check, Outcome.ERROR, time.time(), 0.0, Kind.CHECK, told, facts))
+
+    def _over(self) -> bool:
+        if self._stopping is None:
+            return False
+        return not self._runs.in_flight or time.monotonic() - self._stopping > DRAIN
+
+    def _turn(self) -> None:
+        """One turn of the loop."""
+        now = time.monotonic()
+        if self._stopping is None:
+            self._start_due(now)
+        self._runs.poll(self._patience(now))
+        if now - self._looked >= TICK:
+            self._looked = now
+            self._look(now)
+
+    def _patience(self, now: float) -> float:
+        if self._stopping is not None:
+            return TICK
+        retry = self._retries[0][0] - now if self._retries else TICK
+        queued = any(queue and self._runs.has_room(queue[0][1]) for queue in self._queues.values())
+        return 0.0 if queued else max(0.0, min(TICK, retry, self._schedule.wait(now)))
+
+    def _start_due(self, now: float) -> None:
+        while self._retries and self._retries[0][0] <= now:
+            self._queue(heapq.heappop(self._retries)[2])
+        for entry in self._schedule.due(now):
+            self._queue(entry)
+        for queue in self._queues.values():
+            for _ in range(BURST):  # then what has been answered meanwhile is read
+                if not queue or not self._runs.has_room(queue[0][1]):
+                    break
+                entry, item = queue.popleft()
+                if entry.attempt == 1:
+                    self._lag.add(time.monotonic() - entry.planned)
+                self._runs.start(item)
+
+    def _queue(self, entry: Entry) -> None:
+        item = self._items.get(entry.key)
+        if item is None:  # removed since it was due
+            self._schedule.ended(entry)
+        else:  # each kind waits for itself: requests don't wait for threads
+            self._queues[type(item)].append((entry, item))
+
+    def _concluded(self, result: Result) -> None:
+        """Take a result, or have another attempt where the check asks for one."""
+        entry = self._schedule.entries.get(result.check)
+        if entry is not None and entry.running:
+            retries = facts_of(self._items[result.check]).get("retries", 0)
+            if result.outcome is Outcome.FAILED and entry.attempt <= retries and self._stopping is None:
+                moment = self._schedule.retry(entry, time.monotonic())
+                if moment is not None:
+                    heapq.heappush(self._retries, (moment, next(self._number), entry))
+                    return
+            self._schedule.ended(entry)
+        changed = self._board.take(result)
+        self._writer.put(result)
+        if changed:
+            self._display.changed(result)
+
+    def _look(self, now: float) -> None:
+        """What need not be done at once."""
+        self._display.warn(self._runs.look(now))
+        if self._options.lifetime is not None and now - self._runs.since > self._options.lifetime:
+            self._runs.renew()
+        self._writer.engine(
+            checks=len(self._items),
+            in_flight=self._runs.in_flight,
+            missed=self._schedule.missed,
+            lag=self._lag,
+            reloads=self._files.reloads,
+            stale=sorted(self._board.stale),
+        )
+        if not self._link.say("alive"):
+            self._stop(signal.SIGTERM, None)  # the supervisor is gone
+        self._display.show(self._schedule, self._lag, self._writer.problem)
+        if self._stopping is None:
+            self._reload(now)
+
+    def _reload(self, now: float) -> None:
+        change = self._files.look(now)
+        if change is None:
+            return
+        if change.everything:
+            self.code, self._stopping = RELOAD, now
+            self._link.say("reloading")
+        elif change.items is not None:
+            self._adopt(change.items)
+            self._runs.renew()
+        self._display.reloaded(change.told)

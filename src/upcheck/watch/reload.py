@@ -1,0 +1,185 @@
+"""Changes on disk, taken over while checks run.
+
+A changed file of checks is collected anew, alone; one that can't be keeps its last good version, and says so. A change
+of what lies under them all (a conftest.py, a module that they import, pyproject.toml) asks for a new process, once a
+trial run has shown that everything can still be collected.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from _pytest.runner import collect_one_node
+
+from upcheck.plugin import session as repo
+from upcheck.watch.board import Board
+
+LOOK = 1.0  # seconds between two looks at the files
+_CHECKS = {".py", ".yml", ".yaml"}
+_TRIAL = ("-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider")
+
+Signature = tuple[int, int]  # mtime in ns, size
+
+
+@dataclass(slots=True)
+class Change:
+    """What came of a change: the *items* to run from now on, or a new process for *everything*; what to tell."""
+
+    items: list[pytest.Item] | None = None
+    everything: bool = False
+    told: list[str] = field(default_factory=list)
+
+
+class Files:
+    """The files that the checks come from. *wanted* says which items are to be run."""
+
+    def __init__(self, session: pytest.Session, board: Board, wanted: Callable[[pytest.Item], bool]) -> None:
+        self._session = session
+        self._settings = repo.settings(session.config)
+        self._stale = board.stale
+        self._wanted = wanted
+        self._items: dict[Path, list[pytest.Item]] = {}
+        self._signatures: dict[Path, Signature] = {}
+        self._looked = 0.0
+        self._asked = False
+        self._trial: subprocess.Popen[str] | None = None
+        self.reloads = 0
+
+    def close(self) -> None:
+        """End a trial run, if there is one."""
+        if self._trial is not None:
+            self._trial.kill()
+            self._trial.communicate()
+
+    def begin(self) -> list[pytest.Item]:
+        """The items that the session has collected, and from now on a look at their files."""
+        for item in self._session.items:
+            self._items.setdefault(item.path, []).append(item)
+        self._signatures = dict(self._scan())
+        for path in self._signatures:
+            if self._holds_checks(path) and path not in self._items:
+                self._collect(path)  # that it can't be read is said; that it has no check of ours is no news
+        return self._all()
+
+    def ask(self) -> None:
+        """Have everything read anew, changed or not."""
+        self._asked = True
+
+    def look(self, now: float) -> Change | None:
+        """What has changed since the last look, if anything has; *now* in monotonic seconds."""
+        if self._trial is not None:
+            return self._tried(self._trial)
+        if now - self._looked < LOOK and not self._asked:
+            return None
+        self._looked = now
+        signatures = dict(self._scan())
+        changed = [path for path, signature in signatures.items() if self._signatures.get(path) != signature]
+        gone = [path for path in self._signatures if path not in signatures]
+        self._signatures = signatures
+        if self._asked or any(not self._can_be_taken_alone(path) for path in (*changed, *gone)):
+            self._asked = False
+            self._begin_trial()
+            return None
+        if not changed and not gone:
+            return None
+        told = [sentence for path in changed if (sentence := self._collect(path))]
+        for path in gone:
+            self._items.pop(path, None)
+            self._stale.pop(self._name(path), None)
+            told.append(f"{self._name(path)}: gone, and its checks with it")
+        self.reloads += 1
+        return Change(self._all(), told=told)
+
+    def _all(self) -> list[pytest.Item]:
+        return [item for items in self._items.values() for item in items]
+
+    def _name(self, path: Path) -> str:
+        return os.path.relpath(path, self._settings.root)
+
+    def _holds_checks(self, path: Path) -> bool:
+        if not path.is_relative_to(self._settings.checks) or path.name == "conftest.py":
+            return False
+        patterns = self._session.config.getini("python_files")
+        return path.suffix != ".py" or any(path.match(pattern) for pattern in patterns)
+
+    def _can_be_taken_alone(self, path: Path) -> bool:
+        return self._holds_checks(path) and self._folder(path) is not None
+
+    def _scan(self) -> Iterator[tuple[Path, Signature]]:
+        """The files that matter, with what tells whether they have changed."""
+        root = self._settings.root
+        checks = (path for path in self._settings.checks.rglob("*") if path.suffix in _CHECKS)
+        modules = (Path(file) for one in list(sys.modules.values()) if (file := getattr(one, "__file__", None)))
+        own = (path for path in modules if path.is_relative_to(root) and "site-packages" not in path.parts)
+        for path in {*checks, *own, root / "pyproject.toml", root / "conftest.py"}:
+            try:
+                found = path.stat()
+            except OSError:
+                continue  # gone since it was listed
+            yield path, (found.st_mtime_ns, found.st_size)
+
+    def _folder(self, path: Path) -> pytest.Collector | None:
+        """The collector of the folder that *path* is in."""
+        for items in self._items.values():
+            for node in items[0].listchain() if items else ():
+                if isinstance(node, pytest.Directory) and node.path == path.parent:
+                    return node
+        return None
+
+    def _collect(self, path: Path) -> str:
+        """Take over what *path* says now; a sentence, empty where there is nothing to say."""
+        name, folder = self._name(path), self._folder(path)
+        collectors = self._session.gethookproxy(path).pytest_collect_file(file_path=path, parent=folder or self._session)
+        before = _forget_module(self._items.get(path, []))
+        items: list[pytest.Item] = []
+        for collector in (one for found in collectors for one in (found if isinstance(found, list) else [found])):
+            report = collect_one_node(collector)
+            if not report.passed:
+                sys.modules.update(before)
+                why = _last_words(report.longreprtext)
+                self._stale[name] = why
+                kept = "its last good version runs on" if self._items.get(path) else "none of its checks runs"
+                return f"{name} can't be read, {kept}: {why}"
+            for node in report.result:
+                items.extend(self._session.genitems(node))
+        self._items[path] = [item for item in items if self._wanted(item)]
+        self._stale.pop(name, None)
+        count = len(self._items[path])
+        return f"{name}: {count} check{'s' if count != 1 else ''}, read anew"
+
+    def _begin_trial(self) -> None:
+        argv = [sys.executable, *_TRIAL, str(self._settings.checks)]
+        self._trial = subprocess.Popen(
+            argv, cwd=self._settings.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        )
+
+    def _tried(self, trial: subprocess.Popen[str]) -> Change | None:
+        if trial.poll() is None:
+            return None
+        self._trial = None
+        said, _ = trial.communicate()
+        if trial.returncode == 0:
+            return Change(everything=True, told=["everything is read anew, in a new process"])
+        why = _last_words(said)
+        self._stale["the checks as a whole"] = why
+        return Change(told=[f"not everything can be read, all runs on as it was: {why}"])
+
+
+def _forget_module(items: list[pytest.Item]) -> dict[str, object]:
+    """Have the module that *items* come from imported anew; what sys.modules had."""
+    module = next((node for item in items[:1] for node in item.listchain() if isinstance(node, pytest.Module)), None)
+    name = module.obj.__name__ if module is not None else ""
+    return {name: sys.modules.pop(name)} if name in sys.modules else {}
+
+
+def _last_words(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("E").strip() for line in lines if line.startswith(("E  ", "ERROR "))]
+    return (errors or lines or ["no reason given"])[-1]
