@@ -13,11 +13,12 @@ from upcheck.rules import Judge
 from upcheck.settings import Settings
 
 if TYPE_CHECKING:
-    from upcheck.probes.http import Client, Observer, Transport
+    from upcheck.probes.http import AsyncClient, AsyncTransport, Client, Observer, Transport
 
 SETTINGS = pytest.StashKey[Settings]()
 _JUDGE = pytest.StashKey[Judge]()
 _TRANSPORT: pytest.StashKey[Transport] = pytest.StashKey()
+_ASYNC_TRANSPORT: pytest.StashKey[AsyncTransport] = pytest.StashKey()
 
 
 class Unknown(Exception):
@@ -58,10 +59,15 @@ def judge(config: pytest.Config) -> Judge:
 
 def client(config: pytest.Config, declaration: Declaration, observer: Observer) -> Client:
     """An HTTP client for the target, with the check's timeout as its deadline, over the session's one transport."""
-    from upcheck.probes.http import Client, Transport
+    from upcheck.probes.http import Client, Transport  # httpx: 150 ms that only checks in Python should pay
 
-    if _TRANSPORT not in config.stash:
-        config.stash[_TRANSPORT] = made = Transport()
-        config.add_cleanup(made.close)
-    transport = config.stash[_TRANSPORT]
+    transport = config.stash.setdefault(_TRANSPORT, Transport())
     return Client(base_url=target(config), deadline=declaration.timeout, observer=observer, transport=transport)
+
+
+def async_client(config: pytest.Config, declaration: Declaration, observer: Observer) -> AsyncClient:
+    """As `client`, for `await`."""
+    from upcheck.probes.http import AsyncClient, AsyncTransport
+
+    transport = config.stash.setdefault(_ASYNC_TRANSPORT, AsyncTransport())
+    return AsyncClient(base_url=target(config), deadline=declaration.timeout, observer=observer, transport=transport)

@@ -1,0 +1,292 @@
+"""The words of an HTTP exchange: what is asked, what came back, and why nothing did."""
+
+from __future__ import annotations
+
+import calendar
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http import HTTPStatus
+
+from upcheck.probes.http.url import RequestError, Target
+
+MAX_BODY = 16 * 1024 * 1024  # bytes, decoded
+MAX_HEADERS = 256
+MAX_HEADER_BYTES = 64 * 1024
+MAX_REDIRECTS = 10
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
+
+
+class Phase(StrEnum):
+    """Where an exchange stands: each is also a key of `Phases`."""
+
+    RESOLVE = "resolve"
+    CONNECT = "connect"
+    TLS = "tls"
+    PROCESSING = "processing"
+    TRANSFER = "transfer"
+
+    @property
+    def words(self) -> str:
+        """What was going on, for a sentence."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    Phase.RESOLVE: "resolving the name",
+    Phase.CONNECT: "connecting",
+    Phase.TLS: "in the TLS handshake",
+    Phase.PROCESSING: "waiting for the answer",
+    Phase.TRANSFER: "reading the body",
+}
+
+
+class Reason(StrEnum):
+    """Why there is no answer: a bounded set, fit for a label. docs/http.md says what each means."""
+
+    NAME_NOT_FOUND = "name_not_found"
+    NAME_SERVER_FAILED = "name_server_failed"
+    NAME_TIMEOUT = "name_timeout"
+    RESOLVER_STUCK = "resolver_stuck"
+    CONNECTION_REFUSED = "connection_refused"
+    UNREACHABLE = "unreachable"
+    CONNECT_TIMEOUT = "connect_timeout"
+    TLS_TIMEOUT = "tls_timeout"
+    TLS_NOT_SPOKEN = "tls_not_spoken"
+    TLS_FAILED = "tls_failed"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
+    CERTIFICATE_WRONG_HOST = "certificate_wrong_host"
+    CERTIFICATE_SELF_SIGNED = "certificate_self_signed"
+    CERTIFICATE_UNKNOWN_ISSUER = "certificate_unknown_issuer"
+    CERTIFICATE_INVALID = "certificate_invalid"
+    TIMEOUT = "timeout"
+    RESET = "reset"
+    BROKEN_OFF = "broken_off"
+    MALFORMED = "malformed"
+    BAD_ENCODING = "bad_encoding"
+    BODY_TOO_LARGE = "body_too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    TOO_MANY_REDIRECTS = "too_many_redirects"
+    REDIRECT_REFUSED = "redirect_refused"
+    PROXY_FAILED = "proxy_failed"
+    CERTIFICATE_FILE = "certificate_file"
+    OWN_RESOURCES = "own_resources"
+    OTHER = "other"
+
+    @property
+    def ours(self) -> bool:
+        """Whether the trouble is on this machine, so that nothing is told of the target."""
+        return self in (Reason.OWN_RESOURCES, Reason.RESOLVER_STUCK, Reason.CERTIFICATE_FILE)
+
+    @property
+    def of_certificate(self) -> bool:
+        """Whether the target's certificate was not accepted."""
+        return self.startswith("certificate_") and self is not Reason.CERTIFICATE_FILE
+
+
+@dataclass(slots=True)
+class Certificate:
+    """What the target shows of itself: *not_after* in unix seconds, the names as OpenSSL writes them."""
+
+    not_after: float
+    subject: str
+    issuer: str
+
+
+@dataclass(slots=True)
+class Phases:
+    """Seconds spent in each phase, over all redirects."""
+
+    resolve: float = 0.0
+    connect: float = 0.0
+    tls: float = 0.0
+    processing: float = 0.0
+    transfer: float = 0.0
+
+    def __add__(self, other: Phases) -> Phases:
+        return Phases(*(getattr(self, one) + getattr(other, one) for one in Phase))
+
+    def rounded(self) -> dict[str, float]:
+        """As a dict of plain values, to the microsecond."""
+        return {str(one): round(getattr(self, one), 6) for one in Phase}
+
+
+class HttpFailure(Exception):
+    """There is no answer. The sentence says why; *elapsed* in seconds; *certificate* where one was seen."""
+
+    def __init__(self, reason: Reason, sentence: str, phase: Phase, elapsed: float = 0.0) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.phase = phase
+        self.elapsed = elapsed
+        self.certificate: Certificate | None = None
+
+    def again(self) -> HttpFailure:
+        """Another of the same, for another who waited for the same."""
+        return HttpFailure(self.reason, str(self), self.phase, self.elapsed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request:
+    """What to ask, made once and asked as often as one likes. Raises RequestError where it can't be meant.
+
+    *deadline* seconds bound the whole exchange, redirects included. *max_body* counts decoded bytes.
+    *ca_file* is a file of PEM certificates to trust in place of certifi's; *certificate*, *key* and *password*
+    are the client's own. *proxy* is a URL; variables of the environment are never read.
+    *refuse_link_local* is set on what a redirect leads to.
+    """
+
+    url: str
+    method: str = "GET"
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    deadline: float = 10.0
+    follow_redirects: bool = True
+    max_redirects: int = MAX_REDIRECTS
+    max_body: int = MAX_BODY
+    verify: bool = True
+    ca_file: str | None = None
+    certificate: str | None = None
+    key: str | None = None
+    password: str | None = None
+    proxy: str | None = None
+    http2: bool = False
+    refuse_link_local: bool = False
+    target: Target = field(init=False)
+    via: Target | None = field(init=False)
+    head: list[bytes] = field(init=False)  # as curl wants them
+    shape: tuple[object, ...] = field(init=False)  # all of a handle's options but the URL
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "target", Target.of(self.url))
+        put(self, "via", Target.of_proxy(self.proxy) if self.proxy else None)
+        if not _NAME.fullmatch(self.method):
+            raise RequestError(f"{self.method!r} is no HTTP method")
+        put(self, "head", _head(self))
+        trust = (self.verify, self.ca_file, self.certificate, self.key, self.password)
+        put(self, "shape", (self.method, self.body, tuple(self.head), self.proxy, self.http2, *trust))
+
+    def __repr__(self) -> str:
+        return f"<Request {self.asked}>"
+
+    @property
+    def asked(self) -> str:
+        """The method and the URL, without its secrets."""
+        return f"{self.method} {self.target.shown}"
+
+
+def _head(request: Request) -> list[bytes]:
+    given = {name.lower() for name, _ in request.headers}
+    lines = []
+    for name, value in request.headers:
+        if not _NAME.fullmatch(name):
+            raise RequestError(f"{name!r} is no name for a header")
+        if _CONTROL.search(value):
+            raise RequestError(f"the header {name} has a control character in it")
+        lines.append(f"{name}: {value.strip()}" if value.strip() else f"{name};")
+    if request.target.authorization and "authorization" not in given:
+        lines.append(f"Authorization: {request.target.authorization}")
+    # What curl adds of its own accord: an Expect that makes it wait, a type that nobody declared.
+    lines += [f"{name}:" for name in ("Expect", "Content-Type") if name.lower() not in given and request.body]
+    try:
+        return [line.encode("latin-1") for line in lines]
+    except UnicodeEncodeError:
+        return [line.encode("utf-8") for line in lines]
+
+
+class Answer:
+    """What came back, whole: *body* is decoded, *elapsed* and *phases* are seconds, over all redirects.
+
+    *http_version* is such as `HTTP/1.1`, *url* where the redirects led, *remote_address* who answered.
+    """
+
+    __slots__ = (
+        "_headers",
+        "body",
+        "certificate",
+        "elapsed",
+        "http_version",
+        "lines",
+        "phases",
+        "redirects",
+        "remote_address",
+        "status",
+        "url",
+    )
+
+    def __init__(self, status: int, lines: list[bytes], body: bytes, phases: Phases, elapsed: float) -> None:
+        self.status = status
+        self.lines = lines  # the status line, then a line for each header, as they came
+        self.body = body
+        self.phases = phases
+        self.elapsed = elapsed
+        self.http_version = "HTTP/1.1"
+        self.remote_address = ""
+        self.certificate: Certificate | None = None
+        self.redirects = 0
+        self.url = ""
+        self._headers: list[tuple[str, str]] | None = None
+
+    @property
+    def reason_phrase(self) -> str:
+        """The words beside the status, or those that are usual where none came (HTTP/2)."""
+        words = self.lines[0].split(None, 2)[2:] if self.lines else []
+        if words:
+            return words[0].decode("latin-1").strip()
+        return HTTPStatus(self.status).phrase if self.status in HTTPStatus._value2member_map_ else ""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Names and values in their order."""
+        if self._headers is None:
+            self._headers = list(_pairs(self.lines[1:]))
+        return self._headers
+
+    def header(self, name: str) -> str | None:
+        """The value of the header *name*, in whatever case; several are joined by commas; None where there is none."""
+        found = [value for one, value in self.headers if one.lower() == name.lower()]
+        return ", ".join(found) if found else None
+
+    @property
+    def text(self) -> str:
+        """The body in the charset that it declares, else UTF-8; what can't be read is replaced."""
+        declared = _CHARSET.search(self.header("content-type") or "")
+        try:
+            return self.body.decode(declared[1] if declared else "utf-8", "replace")
+        except LookupError:  # a charset that there is not
+            return self.body.decode("utf-8", "replace")
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return 200 <= self.status < 300
+
+
+def _pairs(lines: list[bytes]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            yield name.strip(), value.strip()
+
+
+def summary(status: int, reason: str, elapsed: float, body: str | None) -> str:
+    """What came back, in a line; *body* is there where its first words should be told."""
+    line = f"{status} {reason} in {elapsed * 1000:.0f} ms"
+    return line if body is None else f"{line}: {excerpt(body)}"
+
+
+def excerpt(body: str) -> str:
+    """The first words of *body*, in quotes, on one line."""
+    words = " ".join(body[:400].split())
+    return f'"{words[:100]}{"…" if len(words) > 100 else ""}"' if words else "(empty body)"
+
+
+def moment(text: str) -> float:
+    """Unix seconds of a time as OpenSSL writes it, such as `Nov  5 09:34:43 2026 GMT`; ValueError otherwise."""
+    return float(calendar.timegm(time.strptime(" ".join(text.split()), "%b %d %H:%M:%S %Y GMT")))

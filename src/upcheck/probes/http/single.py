@@ -1,0 +1,112 @@
+"""One request, asked in the calling thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pycurl
+
+from upcheck.probes.http import resolver
+from upcheck.probes.http.curl import Handle
+from upcheck.probes.http.exchange import Answer, Certificate, HttpFailure, Phase, Reason, Request
+from upcheck.probes.http.journey import Lookup, Peer, Step, Transfer, journey
+
+
+class _Kept(threading.local):
+    """The handle of each thread."""
+
+    def __init__(self) -> None:
+        self.handle: Handle | None = None
+
+
+_kept = _Kept()
+
+
+def _forget() -> None:
+    _kept.handle = None
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def fetch(request: Request) -> Answer:
+    """The answer to *request*, within its deadline; raises HttpFailure. Any number of threads may call at once."""
+    walk = journey(request)
+    step = next(walk)
+    try:
+        while True:
+            try:
+                result = _take(step)
+            except HttpFailure as failure:
+                step = walk.throw(failure)
+            else:
+                step = walk.send(result)
+    except StopIteration as end:
+        answer: Answer = end.value
+        return answer
+
+
+def _take(step: Step) -> list[str] | Answer | Certificate | None:
+    if isinstance(step, Lookup):
+        return look_up(step)
+    transfer = step.transfer if isinstance(step, Peer) else step
+    left = transfer.until - time.monotonic()
+    if left <= 0:
+        if isinstance(step, Peer):
+            return None
+        raise HttpFailure(Reason.TIMEOUT, "", Phase.CONNECT)
+    if isinstance(step, Peer):
+        return _peer(transfer, left)
+    return _perform(transfer, left)
+
+
+def _perform(step: Transfer, left: float) -> Answer:
+    handle = _kept.handle
+    _kept.handle = None  # a signal handler or a destructor that asks in the midst of this takes another
+    if handle is None:
+        handle = Handle()
+    try:
+        handle.prepare(step, left)
+        handle.curl.perform()
+        return handle.answer()
+    except pycurl.error as error:
+        raise handle.failed(error) from None
+    finally:
+        _kept.handle = handle
+
+
+def _peer(step: Transfer, left: float) -> Certificate | None:
+    handle = Handle()  # of its own: it keeps its connection until it is closed
+    try:
+        handle.prepare_peer(step, left)
+        handle.curl.perform()
+        return handle.certificate()
+    except pycurl.error:
+        return None  # the first failure is told; this was for a fact beside it
+    finally:
+        handle.curl.close()
+
+
+def look_up(step: Lookup) -> list[str]:
+    """The addresses that *step* asks for; raises HttpFailure, within its time."""
+    known: list[list[str] | HttpFailure] = []
+    heard = threading.Event()
+
+    def told(outcome: list[str] | HttpFailure) -> None:
+        known.append(outcome)
+        heard.set()
+
+    asked = resolver.shared()
+    asked.ask(step.host, told)
+    if not heard.wait(max(0.0, step.until - time.monotonic())):
+        raise too_late(asked, step.host)
+    if isinstance(known[0], HttpFailure):
+        raise known[0].again()
+    return known[0]
+
+
+def too_late(asked: resolver.Resolver, host: str) -> HttpFailure:
+    """The failure of a name that had no answer in time."""
+    return HttpFailure(Reason.NAME_TIMEOUT, "", Phase.RESOLVE) if asked.asked(host) else asked.stuck(host)
