@@ -25,6 +25,7 @@ Examples:
   upcheck check                          prove everything against a collector of our own
   upcheck check --target https://api...  the same against a service that runs
   upcheck check -k disk                  only some of it: what follows goes to pytest
+  upcheck history                        availability and latency of each check, last 24 hours
   upcheck tools list                     which promtool, amtool, ... are used
   upcheck init my-monitoring             a monitoring repo of your own
 """
@@ -134,6 +135,48 @@ def _streaks(settings: Settings) -> Callable[[str], Streak | None]:
         return History(settings.history).streak
     except HistoryError:
         return lambda check: None  # the run has warned of it already
+
+
+@main.command()
+@click.argument("pattern", default="")
+@click.option("--window", default="24h", show_default=True, help="How far back: 90m, 24h, 30d.")
+@click.option(
+    "--format", "kind", type=click.Choice(["table", "json", "csv", "openmetrics"]), default="table", show_default=True,
+    help="json is a line per check; openmetrics is for promtool, all results.",
+)  # fmt: skip
+@click.option("--raw", is_flag=True, help="List results, newest last.")
+@click.option("--limit", type=click.IntRange(1), help="How many lines at most; 100 with --raw.")
+def history(pattern: str, window: str, kind: str, raw: bool, limit: int | None) -> None:
+    """Availability and latency of each check.
+
+    PATTERN is a part of a check's name, or the whole with * for any text.
+
+    \b
+    Examples:
+      upcheck history                        all checks, the last 24 hours
+      upcheck history shop --window 30d      what has shop in its name, 30 days
+      upcheck history shop --raw             each run of it, and why it failed
+      upcheck history --format csv > a.csv   for a spreadsheet
+      upcheck history --format openmetrics --window 30d > a.om
+      promtool tsdb create-blocks-from openmetrics a.om data/
+
+    \b
+    Exit codes: 0 printed, 2 wrong usage, 3 there is nothing to print.
+    """
+    from upcheck.declaration import seconds
+    from upcheck.report import history as room
+
+    try:
+        span = seconds(window)
+    except ValueError as error:
+        raise click.UsageError(f"--window: {error}") from None
+    try:
+        with History(_settings().history, read_only=True) as kept:
+            for line in room.lines(kept, pattern, span, kind, raw=raw, limit=limit, style=_style):
+                click.echo(line)
+    except (HistoryError, room.NothingError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(ExitCode.UNKNOWN)
 
 
 @main.group()

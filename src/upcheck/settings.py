@@ -25,7 +25,7 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a monitoring repo says of itself. Paths are absolute, resolved against *root*."""
+    """What a monitoring repo says of itself. Paths are absolute, resolved against *root*; *retention* is in seconds."""
 
     root: Path
     target: str = "http://127.0.0.1:9909"
@@ -33,27 +33,42 @@ class Settings:
     rules_tests: Path = Path("rules_tests")
     monitoring: Path = Path("monitoring")
     history: Path = Path(".upcheck/history.sqlite")
+    retention: float = 30 * 86400.0
     tools: Path = Path(".tools")
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] = os.environ) -> Settings:
         """The settings of the repo at *root*: defaults, then pyproject.toml, then `UPCHECK_<KEY>`.
 
-        Raises SettingsError for an unknown key, a value that is no text, or a file that is no TOML.
+        Raises SettingsError for an unknown key, a value that is no text or no duration, or a file that is no TOML.
         """
         keys = {field.name for field in fields(cls)} - {"root"}
         values = _table(root / "pyproject.toml", keys)
         values.update({key: environ[name] for key in keys if (name := f"UPCHECK_{key.upper()}") in environ})
+        kept = values.pop("retention", None)
         paths = {field.name for field in fields(cls) if isinstance(field.default, Path)}
         settings = cls(root, **{k: Path(v) if k in paths else v for k, v in values.items()})  # type: ignore[arg-type]
         for key in paths:
             object.__setattr__(settings, key, root / getattr(settings, key))
+        if kept is not None:
+            object.__setattr__(settings, "retention", _retention(kept, root, environ))
         return settings
 
 
 def declared(root: Path) -> bool:
     """Whether *root* is a monitoring repo: its pyproject.toml has a `[tool.upcheck]` table."""
     return "upcheck" in _tools_of(root / "pyproject.toml")
+
+
+def _retention(text: str, root: Path, environ: Mapping[str, str]) -> float:
+    from upcheck.declaration import seconds  # which imports `nearest` from here
+
+    try:
+        return seconds(text)
+    except ValueError as error:
+        file = f"{root / 'pyproject.toml'}: [tool.upcheck] retention"
+        where = "UPCHECK_RETENTION" if "UPCHECK_RETENTION" in environ else file
+        raise SettingsError(f"{where}: {str(error).replace('30s', '30d')}") from None
 
 
 def _tools_of(file: Path) -> Mapping[str, object]:

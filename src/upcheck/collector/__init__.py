@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 
 from upcheck.collector.app import create_app
 from upcheck.health import Health, metrics_component, system_component
+from upcheck.metrics import CheckMetrics
+from upcheck.settings import Settings, declared
 from upcheck.system import Clock, SystemCollector
 
 if TYPE_CHECKING:
@@ -21,18 +25,24 @@ __all__ = ["Collector"]
 
 
 class Collector:
-    """The host's metrics, the process's own, and two health components, ready to be added to.
+    """The metrics of the host, of the checks and of the process, and two health components, ready to be added to.
 
     `registry`: where your own prometheus_client metrics go (`Gauge("queue_jobs", "...", registry=collector.registry)`).
     `health`: `@collector.health("queue", interval=30)` makes a function a health component.
     `app`: the ASGI application, for a server of your own; `serve()` runs it with ours.
     """
 
-    def __init__(self, *, clock: Clock = time) -> None:
+    def __init__(self, *, history: Path | None = None, clock: Clock = time) -> None:
+        """*history* is where runs of checks keep their results; default: what the settings of this repo say.
+
+        Raises SettingsError where they can't be read.
+        """
         self._clock = clock
         self.registry = CollectorRegistry()
         self.system = SystemCollector(clock=clock)
         self.registry.register(self.system)
+        self.checks = CheckMetrics(history or _settings().history, time=clock.time)
+        self.registry.register(_Reserved(self.checks))
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -43,7 +53,9 @@ class Collector:
     @cached_property
     def app(self) -> Starlette:
         """The ASGI application; its lifespan runs the background work."""
-        return create_app(registry=self.registry, system=self.system, health=self.health, clock=self._clock)
+        return create_app(
+            registry=self.registry, system=self.system, health=self.health, checks=self.checks, clock=self._clock
+        )
 
     def serve(self, argv: Sequence[str] | None = None) -> None:
         """Serve until SIGTERM or SIGINT, with the flags in *argv* (`sys.argv[1:]`); `--help` lists them.
@@ -54,3 +66,20 @@ class Collector:
         from upcheck.collector.serve import serve
 
         serve(self, argv)
+
+
+class _Reserved:
+    """Holds the names of the metrics of checks in the registry; their page is written beside it, because it is long."""
+
+    def __init__(self, checks: CheckMetrics) -> None:
+        self.describe = checks.describe
+
+    def collect(self) -> Sequence[Metric]:
+        return ()
+
+
+def _settings() -> Settings:
+    """Those of the repo that this folder is in, or else that the program is in."""
+    here = Path.cwd()
+    places = (here, *here.parents, Path(sys.argv[0]).resolve().parent)
+    return Settings.load(next((folder for folder in places if declared(folder)), here))

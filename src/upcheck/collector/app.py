@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
 
+    from upcheck.metrics import CheckMetrics
     from upcheck.system import Clock, SystemCollector
 
 SCRAPE_DEADLINE = 30.0  # seconds; Prometheus itself gives up after 10 unless told otherwise
 PARALLEL_SCRAPES = 8  # threads at most, whatever a metric of the user's own does in them
 _DEAD_AFTER = 3  # sample intervals
+_EOF = b"# EOF\n"
 _NO_STORE = {"Cache-Control": "no-store"}
 _LEVEL = {Status.HEALTHY: 1.0, Status.DEGRADED: 0.5, Status.UNHEALTHY: 0.0}
 
@@ -44,9 +46,10 @@ class ScrapeTimeoutError(Exception):
 class Exposition:
     """The registry as text, and the metrics about that very act."""
 
-    def __init__(self, registry: CollectorRegistry, health: Health) -> None:
+    def __init__(self, registry: CollectorRegistry, health: Health, checks: CheckMetrics) -> None:
         self._registry = registry
         self._health = health
+        self._checks = checks
         self._scrapes = (0, 0.0)  # count, seconds
         self._free = asyncio.Semaphore(PARALLEL_SCRAPES)
         registry.register(self)
@@ -70,8 +73,8 @@ class Exposition:
             status.add_metric([component.name], _LEVEL[component.status])
         yield status
 
-    async def render(self, accept: str) -> tuple[bytes, str]:
-        """The page in the format *accept* asks for, and its content type.
+    async def render(self, accept: str, *, compressed: bool = False) -> tuple[bytes, str]:
+        """The page in the format *accept* asks for, gzip if *compressed*, and its content type.
 
         Raises ScrapeTimeoutError after SCRAPE_DEADLINE, and whatever a collector of the registry raises.
         """
@@ -80,7 +83,7 @@ class Exposition:
         try:
             async with asyncio.timeout(SCRAPE_DEADLINE) as deadline:
                 await self._free.acquire()
-                page = in_thread(lambda: encode(self._registry))
+                page = in_thread(lambda: self._page(encode, content_type, compressed))
                 page.add_done_callback(lambda _: self._free.release())
                 body = await asyncio.shield(page)  # a thread can't be cancelled, and keeps its place until it ends
         except TimeoutError:
@@ -90,6 +93,12 @@ class Exposition:
         count, seconds = self._scrapes
         self._scrapes = (count + 1, seconds + time.perf_counter() - started)
         return body, content_type
+
+    def _page(self, encode: Callable[[CollectorRegistry], bytes], content_type: str, compressed: bool) -> bytes:
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        page, checks = encode(self._registry), self._checks.page(openmetrics=openmetrics)
+        page = page.removesuffix(_EOF) + checks + _EOF if openmetrics else page + checks
+        return gzip.compress(page, compresslevel=1) if compressed else page  # 30 MB of text take a third of a second
 
 
 class Endpoints:
@@ -117,8 +126,9 @@ class Endpoints:
         return HTMLResponse(page, headers=_NO_STORE)
 
     async def metrics(self, request: Request) -> Response:
+        compressed = gzip_accepted(request.headers.get("accept-encoding", ""))
         try:
-            body, content_type = await self._exposition.render(request.headers.get("accept", ""))
+            body, content_type = await self._exposition.render(request.headers.get("accept", ""), compressed=compressed)
         except ScrapeTimeoutError:
             return _json({"error": f"a collector in the registry did not answer within {SCRAPE_DEADLINE:g} s"}, 503)
         except asyncio.CancelledError:  # by uvicorn alone, at the end of a drain
@@ -127,8 +137,7 @@ class Endpoints:
             _log.exception("/metrics: a collector in the registry raised")
             return _json({"error": f"a collector in the registry raised {type(error).__name__}: {error}"}, 500)
         headers = _NO_STORE | {"Vary": "Accept, Accept-Encoding"}
-        if gzip_accepted(request.headers.get("accept-encoding", "")):
-            body = gzip.compress(body, compresslevel=1)
+        if compressed:
             headers["Content-Encoding"] = "gzip"
         return Response(body, headers=headers | {"Content-Type": content_type})
 
@@ -169,9 +178,11 @@ class Endpoints:
         return {"overall": overall, "status": overall, "version": __version__, "uptime": uptime}
 
 
-def create_app(*, registry: CollectorRegistry, system: SystemCollector, health: Health, clock: Clock) -> Starlette:
+def create_app(
+    *, registry: CollectorRegistry, system: SystemCollector, health: Health, checks: CheckMetrics, clock: Clock
+) -> Starlette:
     """The application. Its lifespan takes the first sample and the first health round, then keeps both going."""
-    endpoints = Endpoints(Exposition(registry, health), system, health, clock)
+    endpoints = Endpoints(Exposition(registry, health, checks), system, health, clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -4,50 +4,71 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from upcheck.history import History
+from upcheck.history import KEEP, History, HistoryError
 from upcheck.result import Kind, Result
 
 FLUSH = 1.0  # seconds that results may wait to be written together
+MOST = 10_000  # results that may wait where the history can't be written
+PRUNE = 0.2  # seconds at the end of a run for deleting what is too old
 
 
 class HistorySink:
-    """Appends the results of live checks to the history, in batches."""
+    """Appends the results of live checks to the history, in batches; what can't be written waits for the next one.
 
-    def __init__(self, file: Path) -> None:
+    `write_errors` counts the batches that could not be written, `lost` the results that too many others pushed out.
+    """
+
+    def __init__(self, file: Path, retention: float = KEEP) -> None:
+        """*retention* is how many seconds of results are kept."""
         self._file = file
+        self._retention = retention
         self._history: History | None = None
-        self._waiting: list[Result] = []
-        self._written = time.monotonic()
+        self._waiting: deque[Result] = deque(maxlen=MOST)
+        self._tried = time.monotonic()
+        self.write_errors = 0
+        self.lost = 0
 
     def pytest_upcheck_result(self, result: Result) -> None:
         """Keep *result*; write when the oldest has waited long enough."""
         if result.kind is Kind.CHECK:
+            self.lost += len(self._waiting) == MOST
             self._waiting.append(result)
-        if time.monotonic() - self._written > FLUSH:
-            self.flush()
+        if time.monotonic() - self._tried > FLUSH:
+            with suppress(HistoryError):  # counted; tried again with the next batch, and told at the end
+                self.flush()
 
     def flush(self) -> None:
-        """Write what waits. Raises HistoryError."""
-        self._written = time.monotonic()
+        """Write what waits. Raises HistoryError; then it goes on waiting."""
+        self._tried = time.monotonic()
         if not self._waiting:
             return
-        results, self._waiting = self._waiting, []
-        if self._history is None:
-            self._history = History(self._file)
-        self._history.append(results)
+        try:
+            if self._history is None:
+                self._history = History(self._file)
+            self._history.append(self._waiting)
+        except HistoryError:
+            self.write_errors += 1
+            raise
+        self._waiting.clear()
 
     def finish(self) -> str:
-        """Write the rest and close; a sentence where a damaged history had to be set aside."""
+        """Write the rest, delete what is too old, and close; a sentence on what went wrong meanwhile."""
         try:
             self.flush()
+            if self._history is not None:
+                self._history.prune(keep=self._retention, budget=PRUNE)
         finally:
             if self._history is not None:
                 self._history.close()
+        if self.lost:
+            return f"history {self._file} could not be written for so long that {self.lost} results are lost"
         aside = self._history.set_aside if self._history else None
         return f"history {self._file} was damaged: kept as {aside.name}, and begun anew" if aside else ""
 

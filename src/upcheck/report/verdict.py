@@ -108,11 +108,12 @@ def since(streak: Streak) -> str:
     """`14:02:10, third failure in a row; last held 14:00:07`; with the day where it was not today."""
     count = _ORDINALS[streak.runs - 1] if streak.runs <= len(_ORDINALS) else f"{streak.runs}th"
     noun = "failure" if streak.outcome is Outcome.FAILED else streak.outcome.value
-    held = f"last held {_clock(streak.last_held)}" if streak.last_held is not None else "has never held"
-    return f"{_clock(streak.since)}, {count} {noun} in a row; {held}"
+    held = f"last held {clock(streak.last_held)}" if streak.last_held is not None else "has never held"
+    return f"{clock(streak.since)}, {count} {noun} in a row; {held}"
 
 
-def _clock(moment: float) -> str:
+def clock(moment: float) -> str:
+    """*moment* (unix seconds) as local time, with the day where it is not today."""
     then = time.localtime(moment)
     today = time.strftime("%Y-%m-%d") == time.strftime("%Y-%m-%d", then)
     return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M", then)

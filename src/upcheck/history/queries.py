@@ -1,0 +1,137 @@
+"""Questions to the history, each answered by one statement in bounded time."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from upcheck.history.tally import ALL_TIME, BUCKETS, COLUMNS, DAY, HOUR, OUTCOMES, Summary
+from upcheck.result import Outcome, Result
+
+_COLUMNS = ", ".join(COLUMNS)
+FEW = 100  # checks that are better looked up one by one than picked out of all
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """How long a check has been in its latest outcome: since when, how many runs; and when it last held.
+
+    Times are unix seconds; *last_held* is None where it never did.
+    """
+
+    outcome: Outcome
+    since: float
+    runs: int
+    last_held: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """A check's last result, the streak that it is in, and what all its runs come to since its first."""
+
+    result: Result
+    streak: Streak
+    totals: Summary
+
+
+def results(db: sqlite3.Connection, check: str, since: float, limit: int) -> list[Result]:
+    """The last *limit* (-1: all) runs of *check* from *since* on, oldest first."""
+    query = """
+        SELECT :check, outcome, results.started, duration, reason,
+            (SELECT facts FROM checks WHERE name = :check), results.facts
+        FROM results WHERE check_id = (SELECT id FROM checks WHERE name = :check) AND started >= :since
+        ORDER BY started DESC, rowid DESC LIMIT :limit"""
+    rows = db.execute(query, {"check": check, "since": since, "limit": limit}).fetchall()
+    return [_result(row) for row in reversed(rows)]
+
+
+def listed(db: sqlite3.Connection, pattern: str, since: float, limit: int) -> list[Result]:
+    """The last *limit* runs from *since* on of all checks that *pattern* names, oldest first."""
+    query = """
+        SELECT name, results.outcome, results.started, results.duration, results.reason, checks.facts, results.facts
+        FROM results JOIN checks ON check_id = id WHERE results.started >= ? AND name GLOB ?
+        ORDER BY results.started DESC, results.rowid DESC LIMIT ?"""
+    return [_result(row) for row in reversed(db.execute(query, (since, _glob(pattern), limit)).fetchall())]
+
+
+def streak(db: sqlite3.Connection, check: str) -> Streak | None:
+    """The streak of *check*, or None where it has never run."""
+    query = "SELECT outcome, since, runs, last_held FROM checks WHERE name = ? AND outcome IS NOT NULL"
+    row = db.execute(query, (check,)).fetchone()
+    return Streak(Outcome(row[0]), *row[1:]) if row else None
+
+
+def latest(db: sqlite3.Connection) -> list[Latest]:
+    """Each check's last result, streak and totals, by name."""
+    query = f"""
+        SELECT name, outcome, started, duration, reason, facts, details, since, runs, last_held, {_COLUMNS}
+        FROM checks JOIN rollups ON span = {ALL_TIME} AND start = 0 AND check_id = id
+        WHERE outcome IS NOT NULL ORDER BY name"""  # noqa: S608
+    return [
+        Latest(_result(row[:7]), Streak(Outcome(row[1]), *row[7:10]), Summary.of(row[0], row[10:]))
+        for row in db.execute(query)
+    ]
+
+
+def summaries(db: sqlite3.Connection, pattern: str, since: float) -> list[Summary]:
+    """What has run from *since* on, for each check that *pattern* names, by name."""
+    query = "SELECT id, name FROM checks WHERE name GLOB ? ORDER BY name"
+    checks = dict(db.execute(query, (_glob(pattern),)).fetchall())
+    few = f"AND check_id IN ({', '.join(map(str, checks))})" if len(checks) <= FEW else ""
+    bounds = _bounds(since, dict(db.execute("SELECT what, since FROM kept").fetchall()))
+    sums = {row[0]: row[1:] for row in db.execute(_SUMMARY.format(few=few), bounds)}
+    return [Summary.of(name, sums.get(number, (0,) * len(COLUMNS))) for number, name in checks.items()]
+
+
+def _bounds(since: float, kept: Mapping[str, float]) -> dict[str, float]:
+    """Where results, hours and days take over from one another; what is deleted is answered by the next coarser."""
+    day = math.ceil(since / DAY) * DAY
+    hour = math.ceil(since / HOUR) * HOUR
+    if since < kept.get("results", 0.0):
+        hour = math.floor(since / HOUR) * HOUR
+    if hour < kept.get("hours", 0.0):
+        hour = day = math.floor(since / DAY) * DAY
+    return {"since": since, "hour": hour, "day": day}
+
+
+def raw_columns() -> str:
+    """The columns of a rollup, of one result."""
+    told = f"outcome IN ('{Outcome.HELD}', '{Outcome.FAILED}')"
+    bounds = ["-1", *map(repr, BUCKETS), "9e999"]
+    return ", ".join(
+        [f"outcome = '{outcome}'" for outcome in OUTCOMES]
+        + [f"ifnull({told} * duration, 0)"]
+        + [f"ifnull({told} AND duration > {low} AND duration <= {high}, 0)" for low, high in pairwise(bounds)]
+    )
+
+
+_SUMMARY = f"""
+    SELECT check_id, {", ".join(f"sum({name})" for name in COLUMNS)} FROM (
+        SELECT check_id, {_COLUMNS} FROM rollups WHERE span = {DAY} AND start >= :day {{few}}
+        UNION ALL
+        SELECT check_id, {_COLUMNS} FROM rollups WHERE span = {HOUR} AND start >= :hour AND start < :day {{few}}
+        UNION ALL
+        SELECT check_id, {raw_columns()} FROM results WHERE started >= :since AND started < :hour {{few}}
+    ) GROUP BY check_id"""  # noqa: S608
+
+
+def _glob(pattern: str) -> str:
+    """*pattern* for SQLite's GLOB: `*` is any text, everything else itself, and a part of the name is enough."""
+    literal = pattern.replace("[", "[[]").replace("?", "[?]")
+    return literal if "*" in pattern else f"*{literal}*"
+
+
+def _result(row: tuple[Any, ...]) -> Result:
+    """The Result in name, outcome, started, duration, reason, the check's facts, its own."""
+    check, outcome, started, duration, reason, facts, own = row
+    known = json.loads(facts)
+    if own:
+        known.update(json.loads(own))
+    return Result(
+        check, Outcome(outcome), started, math.nan if duration is None else duration, reason=reason, facts=known
+    )

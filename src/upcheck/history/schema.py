@@ -1,0 +1,175 @@
+"""The file: its tables, how it is opened, and how one of version 1 becomes one of version 2."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+
+from upcheck.history.tally import COLUMNS
+from upcheck.history.writer import Writer
+from upcheck.result import Outcome, Result
+
+VERSION = 2
+BUSY = 5.0  # seconds to wait for another writer
+CACHE = 16_000  # KiB of pages: the index leaves and the present hour's rollups of some 10,000 checks
+CHECKPOINT = 4_000  # pages in the write-ahead log, 16 MiB: each checkpoint waits for the disk twice
+LOG = 64 * 2**20  # bytes that the write-ahead log may keep on disk when it is empty
+
+_SCHEMA = (
+    # What changes with each run is here too, of the latest: to look for it among 50 million rows would take its time.
+    """CREATE TABLE checks (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        facts TEXT NOT NULL,        -- a JSON object: what is the same for every run
+        started REAL,               -- of the latest run, unix seconds
+        duration REAL,              -- seconds
+        outcome TEXT,
+        reason TEXT,
+        details TEXT,               -- as results.facts
+        since REAL,                 -- unix seconds: the first run of the latest outcome
+        runs INTEGER,               -- how many it has had in a row
+        last_held REAL              -- unix seconds
+    ) STRICT""",
+    """CREATE TABLE results (
+        check_id INTEGER NOT NULL REFERENCES checks,
+        started REAL NOT NULL,      -- unix seconds
+        duration REAL,              -- seconds; NULL where what was given is no duration
+        outcome TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        facts TEXT NOT NULL         -- a JSON object of those that are not the check's own, or nothing
+    ) STRICT""",
+    "CREATE INDEX results_by_check ON results (check_id, started)",
+    "CREATE INDEX results_by_time ON results (started)",
+    # span: 3600, 86400, or 0 for all time. The present hour's rows lie together, because each batch writes them.
+    f"""CREATE TABLE rollups (
+        span INTEGER NOT NULL,      -- seconds
+        start INTEGER NOT NULL,     -- unix seconds, a multiple of span
+        check_id INTEGER NOT NULL REFERENCES checks,
+        {", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in COLUMNS)},
+        PRIMARY KEY (span, start, check_id)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE TABLE kept (what TEXT PRIMARY KEY, since REAL NOT NULL) STRICT",  # what is older has been deleted
+    "CREATE TABLE engines (shard TEXT PRIMARY KEY, engine TEXT NOT NULL) STRICT",
+)
+
+
+class HistoryError(Exception):
+    """The history can't be used; the message names the file and what would help."""
+
+
+def connect(file: Path) -> sqlite3.Connection:
+    """*file*, made or migrated where needed. Raises HistoryError where it is newer than us, or sqlite3.Error."""
+    db = sqlite3.connect(file, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    try:
+        # The log is synced at a checkpoint, not at each commit: what was committed survives the end of the process,
+        # however it comes, and the file the end of the power; the last second before that may be lost.
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute(f"PRAGMA cache_size = -{CACHE}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
+        db.execute(f"PRAGMA journal_size_limit = {LOG}")
+        found = _version(db, file)
+        if found == 0:
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # only before the first table
+            db.execute("PRAGMA journal_mode = WAL")
+        if found != VERSION:
+            _upgrade(db, file)
+            if found:
+                _shrinkable(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def connect_to_read(file: Path) -> sqlite3.Connection:
+    """*file* as it is, never written to. Raises HistoryError where there is none that we can read, or sqlite3.Error."""
+    if not file.exists():
+        raise HistoryError(f"no history at {file}: `upcheck check` makes one, or name another with UPCHECK_HISTORY")
+    db = _read_only(file)
+    try:
+        if 0 < _version(db, file) < VERSION:
+            db.close()
+            connect(file).close()
+            db = _read_only(file)
+        if _version(db, file) == 0:
+            raise HistoryError(f"history {file} is empty: `upcheck check` fills it")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _read_only(file: Path) -> sqlite3.Connection:
+    """A connection that can't write. In a folder where SQLite may not make its files, it needs to be told so."""
+    for options in ("mode=ro", "mode=ro&immutable=1"):
+        db = sqlite3.connect(
+            f"{file.absolute().as_uri()}?{options}",
+            uri=True, timeout=BUSY, isolation_level=None, check_same_thread=False,
+        )  # fmt: skip
+        try:
+            db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except sqlite3.OperationalError:
+            db.close()
+            if "immutable" in options or file.with_name(f"{file.name}-wal").exists():
+                raise
+        except BaseException:
+            db.close()
+            raise
+        else:
+            return db
+    raise AssertionError
+
+
+def _version(db: sqlite3.Connection, file: Path) -> int:
+    found = int(db.execute("PRAGMA user_version").fetchone()[0])
+    if found > VERSION:
+        raise HistoryError(
+            f"history {file} was written by a newer upcheck (schema {found}, this one knows {VERSION}); "
+            f"it is left as it is: upgrade upcheck, or name another file with UPCHECK_HISTORY"
+        )
+    return found
+
+
+def _upgrade(db: sqlite3.Connection, file: Path) -> None:
+    """Make the tables, or make them anew from those of version 1, in one transaction."""
+    db.execute("BEGIN IMMEDIATE")
+    with db:
+        found = _version(db, file)  # another process may have done it while we waited
+        if found == VERSION:
+            return
+        if found == 1:
+            for statement in (
+                "DROP INDEX results_by_check",
+                "ALTER TABLE checks RENAME TO old_checks",
+                "ALTER TABLE results RENAME TO old_results",
+            ):
+                db.execute(statement)
+        for statement in _SCHEMA:
+            db.execute(statement)
+        if found == 1:
+            writer, rows = Writer(db), _version_1(db)
+            while some := list(islice(rows, 5_000)):
+                writer.write(some)
+            db.execute("DROP TABLE old_results")
+            db.execute("DROP TABLE old_checks")
+        db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _version_1(db: sqlite3.Connection) -> Iterator[Result]:
+    rows = db.execute(
+        "SELECT name, outcome, started, duration, reason, facts FROM old_results JOIN old_checks ON check_id = id "
+        "ORDER BY started"
+    )
+    for check, outcome, started, duration, reason, facts in rows:
+        yield Result(check, Outcome(outcome), started, duration, reason=reason, facts=json.loads(facts))
+
+
+def _shrinkable(db: sqlite3.Connection) -> None:
+    """Let a file of version 1 give back what is deleted, which takes a rewrite of the whole."""
+    with suppress(sqlite3.OperationalError):  # someone reads it, or the disk is too small for a copy: then it stays big
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("VACUUM")
