@@ -10,7 +10,9 @@ from tests.conftest import ROOT
 from upcheck.cli import main
 
 
-@pytest.mark.parametrize("command", [[], ["check"], ["tools"], ["tools", "list"], ["tools", "install"], ["init"]])
+@pytest.mark.parametrize(
+    "command", [[], ["check"], ["history"], ["tools"], ["tools", "list"], ["tools", "install"], ["init"]]
+)
 def test_every_command_has_help(command: list[str]) -> None:
     told = CliRunner().invoke(main, [*command, "--help"])
     assert told.exit_code == 0

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+import json
+import math
+import random
 import sqlite3
-import sys
+from bisect import bisect_left
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from upcheck.history import VERSION, History, HistoryError
+from upcheck.history import BUCKETS, DAY, HOUR, VERSION, Claim, ClaimError, Engine, History, HistoryError, Summary
 from upcheck.result import Outcome, Result
+
+NOW = 1_700_000_000.0
+FACTS = {"name": "a", "file": "checks/a.yml", "line": 3, "every": 10.0, "timeout": 5.0, "severity": "critical"}
 
 
 def result(outcome: Outcome = Outcome.HELD, started: float = 1.0, check: str = "a") -> Result:
@@ -118,50 +123,300 @@ def test_a_failed_write_loses_nothing_that_was_there(tmp_path: Path) -> None:
         assert history.results("check 0") == []
 
 
-def _write(file: Path, writer: int, rounds: int) -> None:
-    with History(file) as history:
-        for number in range(rounds):
-            history.append([result(started=float(number), check=f"writer {writer}")])
+def rows(file: Path, query: str) -> list[tuple[object, ...]]:
+    db = sqlite3.connect(file)
+    try:
+        return db.execute(query).fetchall()
+    finally:
+        db.close()
 
 
-def test_eight_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+def test_facts_of_the_check_are_stored_once_and_a_run_keeps_its_own(tmp_path: Path) -> None:
+    held = [Result("a", Outcome.HELD, at, 0.1, facts=FACTS) for at in (1.0, 2.0)]
+    failed = Result("a", Outcome.FAILED, 3.0, 0.1, reason="r", facts={**FACTS, "line": 9, "got": "503"})
+    with History(tmp_path / "h.sqlite") as history:
+        for one in (*held, failed):
+            history.append([one])
+        assert history.results("a") == [*held, failed]
+        assert history.results("a", limit=1) == [failed]
+    stored = rows(tmp_path / "h.sqlite", "SELECT facts FROM results ORDER BY started")
+    assert stored == [("",), ("",), ('{"line":9,"got":"503"}',)]
+    assert [json.loads(str(facts)) for (facts,) in rows(tmp_path / "h.sqlite", "SELECT facts FROM checks")] == [FACTS]
+
+
+def test_facts_of_the_check_follow_the_check(tmp_path: Path) -> None:
+    changed = {**FACTS, "every": 60.0}
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([Result("a", Outcome.HELD, 1.0, 0.1, facts=FACTS)])
+        history.append([Result("a", Outcome.HELD, 2.0, 0.1, facts=changed)])
+        assert history.results("a", since=2.0)[0].facts == changed
+        assert history.latest()[0].result.facts == changed
+
+
+VERSION_1 = """
+CREATE TABLE checks (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+CREATE TABLE results (
+    check_id INTEGER NOT NULL REFERENCES checks, started REAL NOT NULL, duration REAL NOT NULL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, facts TEXT NOT NULL
+) STRICT;
+CREATE INDEX results_by_check ON results (check_id, started);
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_history_of_version_1_keeps_its_results_and_gets_rollups(tmp_path: Path, read_only: bool) -> None:
     file = tmp_path / "h.sqlite"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write, args=(file, writer, 25)) for writer in range(8)]
-    for process in writers:
-        process.start()
-    for process in writers:
-        process.join(60)
-    assert [process.exitcode for process in writers] == [0] * 8
+    db = sqlite3.connect(file)
+    db.executescript(VERSION_1)
+    db.execute("INSERT INTO checks VALUES (7, 'a'), (8, 'b')")
+    old = [(7, NOW - 90 + at * 10, 0.02, "failed" if at > 5 else "held", "", json.dumps(FACTS)) for at in range(9)]
+    db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)", old)
+    db.commit()
+    db.close()
+    with History(file, read_only=read_only) as history:
+        assert [(one.started, one.outcome, one.facts) for one in history.results("a")] == [
+            (row[1], row[3], FACTS) for row in old
+        ]
+        assert history.summary("a", HOUR, now=NOW).counts[Outcome.FAILED] == 3
+        streak = history.streak("a")
+        assert streak is not None
+        assert (streak.runs, streak.last_held) == (3, NOW - 40)
     with History(file) as history:
-        assert [len(history.results(f"writer {writer}")) for writer in range(8)] == [25] * 8
+        history.append([result(started=NOW, check="b")])
+        assert [one.result.check for one in history.latest()] == ["a", "b"]
+    assert rows(file, "PRAGMA user_version") == [(VERSION,)]
+    assert rows(file, "PRAGMA auto_vacuum") == [(2,)]
 
 
-def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
+def counted(results: list[Result]) -> tuple[dict[Outcome, int], list[int]]:
+    """What a Summary of *results* should say, counted one by one."""
+    buckets = [0] * (len(BUCKETS) + 1)
+    for one in results:
+        if one.outcome in (Outcome.HELD, Outcome.FAILED):
+            buckets[bisect_left(BUCKETS, one.duration)] += 1
+    return {outcome: sum(one.outcome is outcome for one in results) for outcome in Outcome}, buckets
+
+
+@pytest.mark.parametrize("window", [60.0, 1800.0, HOUR, 5.5 * HOUR, 26 * HOUR, 3 * DAY, 40 * DAY])
+def test_rollups_say_what_the_results_say(tmp_path: Path, window: float) -> None:
+    chance = random.Random(3)
+    durations = [0.0, 0.005, 0.0051, 0.3, 1.0, 9.99, 10.0, 11.0]
+    every = [
+        Result(f"c{chance.randrange(4)}", chance.choice(list(Outcome)), NOW - chance.random() * 4 * DAY,
+               chance.choice(durations))
+        for _ in range(3_000)
+    ]  # fmt: skip
+    with History(tmp_path / "h.sqlite") as history:
+        for at in range(0, 3_000, 250):
+            history.append(every[at : at + 250])
+        for one in history.summaries("", window, now=NOW):
+            mine = [r for r in every if r.check == one.check and r.started >= NOW - window]
+            assert (dict(one.counts), list(one.buckets)) == counted(mine)
+            timed = [r.duration for r in mine if r.outcome in (Outcome.HELD, Outcome.FAILED)]
+            assert one.seconds == pytest.approx(math.fsum(timed))
+        assert history.summary("c*", window, now=NOW).runs == sum(r.started >= NOW - window for r in every)
+        assert sum(one.totals.runs for one in history.latest()) == 3_000
+
+
+def test_a_pattern_is_a_part_of_the_name_or_the_whole_with_stars(tmp_path: Path) -> None:
+    names = ["checks/a.py::test_x[1]", "checks/a.py::test_x[2]", "checks/b.yml::shop?", "Straße"]
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result(check=name) for name in names])
+        for pattern, found in (
+            ("test_x[1]", names[:1]), ("*[2]", names[1:2]), ("shop?", names[2:3]), ("shop*", []), ("a.py", names[:2]),
+            ("ß", names[3:]), ("", [*sorted(names[3:]), *names[:3]]),
+        ):  # fmt: skip
+            assert [one.check for one in history.summaries(pattern)] == sorted(found), pattern
+
+
+def summary(buckets: dict[float, int], held: int = 1, failed: int = 0) -> Summary:
+    counts = [held, failed, 0, 0]
+    return Summary.of("a", [*counts, 1.0, *(buckets.get(bound, 0) for bound in (*BUCKETS, math.inf))])
+
+
+def test_quantiles_are_linear_inside_a_bucket_and_end_at_the_highest_bound() -> None:
+    assert summary({0.1: 10, 0.25: 10}).quantile(0.5) == pytest.approx(0.1)
+    assert summary({0.1: 10, 0.25: 10}).quantile(0.75) == pytest.approx(0.175)
+    assert summary({0.005: 4}).quantile(0.5) == pytest.approx(0.0025)
+    assert summary({math.inf: 3}).quantile(0.99) == 10.0
+    assert summary({}).quantile(0.5) is None
+
+
+@given(st.lists(st.integers(0, 50), min_size=12, max_size=12), st.floats(0, 1))
+@settings(deadline=None)
+def test_a_quantile_lies_in_the_bucket_that_it_falls_into(buckets: list[int], q: float) -> None:
+    found = Summary.of("a", [0, 0, 0, 0, 0.0, *buckets]).quantile(q)
+    if not sum(buckets):
+        assert found is None
+        return
+    assert found is not None
+    below = sum(count for bound, count in zip(BUCKETS, buckets, strict=False) if bound < found)
+    within = sum(count for low, count in zip((0.0, *BUCKETS), buckets, strict=False) if low <= found)
+    assert below <= q * sum(buckets) + 1e-9
+    assert found == BUCKETS[-1] or within >= q * sum(buckets) - 1e-9
+
+
+def test_no_data_is_neither_up_nor_down() -> None:
+    assert summary({}, held=0).availability is None
+    assert summary({}, held=3, failed=1).availability == 0.75
+
+
+def test_what_is_no_number_is_kept_and_counted_in_no_histogram(tmp_path: Path) -> None:
+    odd = [math.nan, math.inf, -math.inf, -1.0]
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([Result("a", Outcome.HELD, 1.0 + at, value) for at, value in enumerate(odd)])
+        history.append([Result("a", Outcome.HELD, math.nan, 0.1), Result("a", Outcome.HELD, 1e300, 0.1)])
+        assert [math.isnan(one.duration) for one in history.results("a")] == [True] * 4 + [False] * 2
+        (latest,) = history.latest()
+        assert (latest.totals.runs, sum(latest.totals.buckets), latest.totals.seconds) == (6, 2, 0.2)
+        assert latest.result.started == pytest.approx(latest.streak.last_held)
+
+
+def test_any_text_can_be_written(tmp_path: Path) -> None:
+    loop: dict[str, object] = {}
+    loop["self"] = loop
+    names = ["\ud800", "\\ud800", "nul\0in it", "x" * 10_000, "🛫\u202e", "'; DROP TABLE checks; --"]
+    with History(tmp_path / "h.sqlite") as history:
+        history.append(
+            [Result(name, Outcome.FAILED, 1.0, 0.1, reason="\udfff", facts={"got": "\ud800"}) for name in names]
+        )
+        history.append([Result("loop", Outcome.FAILED, 1.0, 0.1, facts=loop)])
+        assert history.results(names[0])[0].reason == "\\udfff"
+        assert len(history.results(names[1])) == 2, "an escaped surrogate and its escape are one check"
+        assert all(history.streak(name) for name in names)
+        assert len(history.latest()) == len(names)
+
+
+def test_two_writers_count_together(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as one, History(tmp_path / "h.sqlite") as other:
+        for at in range(10):
+            (one, other)[at % 2].append([result(Outcome.FAILED, float(at))])
+        streak = one.streak("a")
+        assert streak is not None
+        assert (streak.runs, streak.since) == (10, 0.0)
+        assert one.latest()[0].totals.runs == 10
+
+
+def test_after_a_failed_write_nothing_is_remembered_that_is_not_in_the_file(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result()])
+        history._db.execute("PRAGMA max_page_count = 8")
+        many = [Result(name, Outcome.FAILED, 2.0, 0.0, reason="x" * 9000) for name in ("a", "new")]
+        with pytest.raises(HistoryError):
+            history.append(many)
+        history._db.execute("PRAGMA max_page_count = 100000")
+        history.append([result(started=3.0), result(started=3.0, check="new")])
+        streak = history.streak("a")
+        assert streak is not None
+        assert (streak.outcome, streak.runs) == (Outcome.HELD, 2)
+        assert len(history.results("new")) == 1
+
+
+def engine(shard: str = "1/1", **rest: float) -> Engine:
+    return Engine(shard, 42, NOW, NOW + 1, lag_buckets=[1] * (len(BUCKETS) + 1), stale=["checks/a.py"], **rest)  # type: ignore[arg-type]
+
+
+def test_an_engine_is_what_it_last_said(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([], engine=engine(missed=1))
+        history.append([result()], engine=engine(missed=2))
+        history.append([], engine=engine("2/2"))
+        assert history.engines() == [engine(missed=2), engine("2/2")]
+        assert Engine.from_json('{"shard": "1/1", "pid": 1, "started": 0, "updated": 0, "newer": 1}').checks == 0
+
+
+def test_a_second_engine_is_refused_by_the_number_of_the_first(tmp_path: Path) -> None:
     file = tmp_path / "h.sqlite"
-    code = (
-        "import sys; from pathlib import Path; from upcheck.history import History; from upcheck.result import *\n"
-        "history = History(Path(sys.argv[1])); first = int(sys.argv[2])\n"
-        "for n in range(first, first + 10**6):\n"
-        "    history.append([Result('a', Outcome.HELD, float(n), 0.0)])\n"
-        "    print(n, flush=True)\n"
-    )
-    import subprocess
+    with History(file) as history, history.claim("1/2") as first:
+        with pytest.raises(ClaimError, match=r"in use by another engine, process \d+ \(shard 1/2\).*UPCHECK_HISTORY"):
+            history.claim("1/2")
+        Claim(file, "2/2").close()
+        with pytest.raises(ClaimError, match=r"shard 1/2\), so shard 1/3"):
+            history.claim("1/3")
+        first.close()
+        history.claim("1/3").close()
 
-    acknowledged = -1
-    for _ in range(5):
-        argv = [sys.executable, "-c", code, str(file), str(acknowledged + 1)]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for _ in range(40):
-            acknowledged = int(process.stdout.readline())
-        os.kill(process.pid, signal.SIGKILL)
-        rest = process.stdout.read().splitlines()
-        acknowledged = int(rest[-1]) if rest and rest[-1].isdigit() else acknowledged
-        process.stdout.close()
-        process.wait()
-        with History(file) as history:
-            assert history.set_aside is None
-            stored = {int(one.started) for one in history.results("a")}
-        assert set(range(acknowledged + 1)) <= stored
-        acknowledged = max(stored)
+
+@pytest.mark.parametrize("shard", ["", "0/1", "2/1", "1", "1/0", "a/b", "1/2/3", "-1/2"])
+def test_a_shard_is_i_of_n(tmp_path: Path, shard: str) -> None:
+    with pytest.raises(ValueError, match="expected i/n"):
+        Claim(tmp_path / "h", shard)
+
+
+def test_a_history_to_read_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(HistoryError, match=r"no history at .*`upcheck check` makes one"):
+        History(tmp_path / "h.sqlite", read_only=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_history_that_is_only_read_stays_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "h.sqlite").write_bytes(b"damaged" * 100)
+    with pytest.raises(HistoryError, match="can't be read"):
+        History(tmp_path / "h.sqlite", read_only=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["h.sqlite"]
+
+
+def test_what_is_old_goes_and_the_sums_stay(tmp_path: Path) -> None:
+    file = tmp_path / "h.sqlite"
+    begin = NOW - NOW % HOUR - 420 * DAY
+    old = [result(started=begin + at * 60, check=f"c{at % 5}") for at in range(12_000)]
+    recent = [result(Outcome.FAILED, NOW - at * 60, "c0") for at in range(100)]
+    with History(file) as history:
+        history.append(old)
+        history.append(recent)
+        history._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        size = file.stat().st_size
+        gone = history.prune(NOW, budget=30)
+        hours = 5 * 12_000 // 60  # each hour of the old has a rollup of each check
+        assert gone == 12_000 + hours
+        history._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert file.stat().st_size < size / 2
+        assert len(history.results("c0")) == 100
+        assert history.summary("c", 500 * DAY, now=NOW).counts == {
+            Outcome.HELD: 12_000, Outcome.FAILED: 100, Outcome.ERROR: 0, Outcome.SKIPPED: 0,
+        }  # fmt: skip
+        assert sum(one.totals.runs for one in history.latest()) == 12_100
+    days = rows(file, "SELECT start FROM rollups WHERE span = 86400")
+    assert [start for (start,) in days if int(str(start)) % DAY] == []
+    assert len(days) <= 5 * (12_000 // 1440 + 2) + 2
+
+
+def test_a_window_that_begins_where_results_are_gone_takes_the_whole_hour(tmp_path: Path) -> None:
+    hour = NOW - NOW % HOUR - 40 * DAY
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result(started=hour + at) for at in (600, 1800, 3000)] + [result(started=NOW)])
+        window = NOW - (hour + 1200)
+        assert history.summary("a", window, now=NOW).runs == 3
+        history.prune(NOW)
+        assert history.summary("a", window, now=NOW).runs == 4
+
+
+def test_a_window_that_begins_where_hours_are_gone_takes_the_whole_day(tmp_path: Path) -> None:
+    day = NOW - NOW % DAY - 410 * DAY
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result(started=day + hour * HOUR) for hour in range(24)] + [result(started=NOW)])
+        window = NOW - (day + 12 * HOUR)
+        assert history.summary("a", window, now=NOW).runs == 13
+        history.prune(NOW)
+        assert history.summary("a", window, now=NOW).runs == 25
+
+
+def test_pruning_ends_in_its_time_and_goes_on_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upcheck.history.retention.CHUNK", 10)
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result(started=NOW - 50 * DAY + at) for at in range(1_000)] + [result(started=NOW)])
+        assert history.prune(NOW, budget=0) == 0
+        deleted = 0
+        while some := history.prune(NOW, budget=0.001):
+            assert some < 1_000
+            deleted += some
+        assert deleted == 1_000
+
+
+def test_a_clock_that_is_ahead_deletes_nothing(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result(started=NOW)])
+        assert history.prune(NOW + 365 * DAY) == 0
+        assert len(history.results("a")) == 1

@@ -20,6 +20,10 @@ def test_environment_wins_over_the_file_and_the_file_over_the_defaults(tmp_path:
     assert Settings.load(tmp_path, {"UPCHECK_TARGET": "http://environment"}).target == "http://environment"
     assert Settings.load(tmp_path, {"UPCHECK_TOOLS": "/opt/tools"}).tools == Path("/opt/tools")
     assert Settings.load(tmp_path, {}).tools == tmp_path / "bin"
+    assert Settings.load(tmp_path, {}).retention == 30 * 86400
+    assert Settings.load(tmp_path, {"UPCHECK_RETENTION": "12h"}).retention == 12 * 3600
+    with pytest.raises(SettingsError, match="UPCHECK_RETENTION: expected a duration"):
+        Settings.load(tmp_path, {"UPCHECK_RETENTION": "-1"})
     assert declared(tmp_path)
 
 
@@ -29,6 +33,7 @@ def test_environment_wins_over_the_file_and_the_file_over_the_defaults(tmp_path:
         ('tagret = "x"', "[tool.upcheck] has no key 'tagret'; did you mean 'target'?"),
         ("target = 9909", "[tool.upcheck] target = 9909: expected text in quotes"),
         ("target = ", "not readable as TOML"),
+        ('retention = "a while"', "[tool.upcheck] retention: expected a duration such as '30d'"),
     ],
 )
 def test_what_can_not_be_meant_is_refused_in_a_sentence(tmp_path: Path, table: str, sentence: str) -> None:
