@@ -21,6 +21,7 @@ from upcheck.probes.http.journey import Journey, Lookup, Peer, Step, Transfer, j
 from upcheck.probes.http.single import too_late
 
 Done = Callable[[Answer | HttpFailure], None]
+_Result = list[str] | Answer | Certificate | HttpFailure | None
 MAX_FREE = 1024  # handles kept for the next request
 _EPOLL = hasattr(select, "epoll")
 _READ, _WRITE = select.POLLIN, select.POLLOUT  # the same numbers in epoll
@@ -55,6 +56,7 @@ class Multi:
         self._watched: dict[int, int] = {}
         self._free: list[Handle] = []
         self._flying: dict[pycurl.Curl, Handle] = {}
+        self._landed: deque[tuple[_Flight, _Result]] = deque()
         self._timer: float | None = None  # monotonic seconds, when curl wants to be called
         self._lookups: list[tuple[float, int, _Flight, Lookup]] = []
         self._number = itertools.count()
@@ -87,7 +89,7 @@ class Multi:
             wait = min(wait, self._timer - now)
         if self._lookups:
             wait = min(wait, self._lookups[0][0] - now)
-        if self._inbox:
+        if self._inbox or self._landed:
             wait = 0
         action, waker = self._multi.socket_action, self._waker.reader
         for fd, events in self._poller.poll(self._units(wait)):
@@ -130,7 +132,7 @@ class Multi:
             self._poller.close()
         self._waker.close()
 
-    def _advance(self, flight: _Flight, result: list[str] | Answer | Certificate | HttpFailure | None) -> None:
+    def _advance(self, flight: _Flight, result: _Result) -> None:
         """Take the flight's next step, or tell how it ended."""
         end: Answer | HttpFailure
         try:
@@ -187,20 +189,21 @@ class Multi:
             self._advance(flight, outcome)
 
     def _reap(self) -> None:
-        """Tell of the transfers that ended."""
+        """Tell of the transfers that ended. Those that a *done* which raises keeps waiting are told of next time."""
         more = len(self._flying)
         while more:
             more, well, ill = self._multi.info_read()
             for curl in well:
                 handle = self._land(curl)
-                flight: _Flight = handle.user
-                self._advance(flight, self._result(handle, flight))
+                self._landed.append((handle.user, self._result(handle, handle.user)))
             for curl, code, message in ill:
                 handle = self._land(curl)
-                flight = handle.user
+                flight: _Flight = handle.user
                 failure = handle.failure(code, message)
                 self._keep(handle, flight)
-                self._advance(flight, None if flight.peer else failure)
+                self._landed.append((flight, None if flight.peer else failure))
+        while self._landed:
+            self._advance(*self._landed.popleft())
 
     def _result(self, handle: Handle, flight: _Flight) -> Answer | Certificate | HttpFailure | None:
         try:

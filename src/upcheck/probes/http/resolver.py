@@ -42,19 +42,31 @@ class Resolver:
         It is called on a thread of the resolver; or at once, on the caller's, where every thread is stuck.
         """
         with self._lock:
-            waiting = self._waiting.get(host)
-            full = waiting is not None and len(waiting) >= MAX_WAITING
-            stuck = full or (waiting is None and self._all_stuck())
-            if not stuck and waiting is not None:
-                waiting.append(told)
-            elif not stuck:
+            refusal = self._refuse(host)
+            if refusal is None and host in self._waiting:
+                self._waiting[host].append(told)
+            elif refusal is None:
                 self._waiting[host] = [told]
-                if self._threads < self._limit and len(self._waiting) > self._threads:
-                    self._threads += 1
-                    threading.Thread(target=self._serve, daemon=True, name=f"resolver {self._threads}").start()
                 self._queue.put(host)
-        if stuck:
-            told(self.stuck(host))
+        if refusal is not None:
+            told(refusal)
+
+    def _refuse(self, host: str) -> HttpFailure | None:
+        """Why *host* can't be asked for just now; starts a thread where one more is wanted."""
+        if host in self._waiting:
+            return self.stuck(host) if len(self._waiting[host]) >= MAX_WAITING else None
+        if self._all_stuck():
+            return self.stuck(host)
+        if len(self._waiting) < self._threads or self._threads >= self._limit:
+            return None
+        try:
+            threading.Thread(target=self._serve, daemon=True, name=f"resolver {self._threads + 1}").start()
+        except RuntimeError as error:  # the system has no thread for us; those that there are will do
+            return (
+                None if self._threads else HttpFailure(Reason.OWN_RESOURCES, own_resources(str(error)), Phase.RESOLVE)
+            )
+        self._threads += 1
+        return None
 
     def asked(self, host: str) -> bool:
         """Whether a thread is asking for *host* just now."""

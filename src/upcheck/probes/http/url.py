@@ -34,7 +34,7 @@ def redacted(url: object) -> str:
 
 
 def _without_value(parameter: re.Match[str]) -> str:
-    return f"{parameter[1]}=redacted" if False else parameter[0]
+    return f"{parameter[1]}=redacted" if sounds_secret(unquote(parameter[1])) else parameter[0]
 
 
 def sounds_secret(name: str) -> bool:
