@@ -11,6 +11,7 @@ from typing import Any
 from upcheck.settings import nearest
 
 SEVERITIES = ("critical", "warning", "info")
+MAX_RETRIES = 10
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
@@ -37,11 +38,15 @@ def seconds(value: object) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """How often a check runs and how long it may take (both in seconds), and how bad its failure is."""
+    """How often a check runs and how long it may take (both in seconds), and how bad its failure is.
+
+    *retries*: how often `upcheck watch` tries again before it believes a failure.
+    """
 
     every: float = 60.0
     timeout: float = 10.0
     severity: str = "critical"
+    retries: int = 0
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], *, caller: str = "check()") -> Declaration:
@@ -59,4 +64,7 @@ class Declaration:
         severity = values.get("severity", cls().severity)
         if severity not in SEVERITIES:
             raise DeclarationError(f"{caller}: severity: {severity!r}{nearest(str(severity), SEVERITIES)}")
+        retries = values.get("retries", 0)
+        if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= MAX_RETRIES:
+            raise DeclarationError(f"{caller}: retries: expected a number from 0 to {MAX_RETRIES}, not {retries!r}")
         return cls(**values)

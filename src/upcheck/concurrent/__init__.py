@@ -31,7 +31,7 @@ class Overdue(BaseException):
 
 @dataclass(eq=False)
 class Run:
-    """One run of *item*: the phase it is in (setup, call, teardown), since when (monotonic seconds), its reports.
+    """One run of *item*: the phase it is in (setup, call, teardown, or none yet), since when (monotonic seconds).
 
     *error* is what ended the run past pytest's protocol, such as `pytest.exit()`.
     """
@@ -39,7 +39,7 @@ class Run:
     item: pytest.Item
     runner: Runner
     alone: bool = False
-    phase: str = "queued"
+    phase: str = ""
     since: float = 0.0
     started: float = 0.0  # unix seconds
     reports: list[pytest.TestReport] = field(default_factory=list)
@@ -60,6 +60,11 @@ class Run:
     def alive(self) -> bool:
         """Whether its thread is still at it."""
         return self.thread is not None
+
+    def overdue(self, timeout: float) -> str:
+        """That it has not ended in time, and where it is."""
+        place = self.place()
+        return f"{self.phase} not done within {timeout:g} s" + (f": still at {place}" if place else "")
 
     def place(self) -> str:
         """Where in its own file the run is now, as `test_api.py:12`; empty where it is elsewhere."""

@@ -20,12 +20,16 @@ GRACE = 0.25  # seconds beyond its timeout in which a check may say by itself th
 MAX_DETAILED = 100  # failures with a full report; the rest say what failed in a line
 
 Timeout = Callable[[pytest.Item], float | None]
-Lost = Callable[[Run, float], list[pytest.TestReport]]
+Lost = Callable[[Run, str, str], list[pytest.TestReport]]
 _Warned = tuple[str, warnings.WarningMessage]
 
 
 class Session:
-    """One session's items, run once. *timeout* gives an item's deadline in seconds, *lost* the reports of one past it."""
+    """One session's items, run once.
+
+    *timeout* gives the deadline in seconds of each phase of an item, *lost* the reports of a run that did not end by
+    itself, given why and a code for it.
+    """
 
     def __init__(
         self,
@@ -90,8 +94,10 @@ class Session:
             )
             return
         self._active.discard(told)
-        if told.error is not None:
+        if isinstance(told.error, pytest.exit.Exception):
             raise told.error
+        if told.error is not None:  # of pytest or a plugin: plainly it would end the session, here there are others
+            told.reports = self._lost(told, f"{type(told.error).__name__}: {told.error}", "crashed")
         self._report(told, told.reports)
 
     def _report(self, run: Run, reports: list[pytest.TestReport]) -> None:
@@ -106,9 +112,9 @@ class Session:
         now = time.monotonic()
         for run in list(self._active):
             timeout = self._timeout(run.item)
-            if run.phase == "queued" or timeout is None or now - run.since <= timeout + GRACE:
+            if not run.phase or timeout is None or now - run.since <= timeout + GRACE:
                 continue
-            reports = self._lost(run, timeout)
+            reports = self._lost(run, run.overdue(timeout), "deadline")
             if self._runner.abandon(run):
                 self._active.discard(run)
                 self._report(run, reports)

@@ -13,6 +13,7 @@ from typing import Self
 
 from upcheck.history import queries, retention
 from upcheck.history.engine import Claim, ClaimError, Engine
+from upcheck.history.fold import fold
 from upcheck.history.queries import Latest, Streak
 from upcheck.history.retention import KEEP
 from upcheck.history.schema import VERSION, HistoryError, connect, connect_to_read
@@ -41,6 +42,7 @@ class History:
         self.file = file
         self.set_aside: Path | None = None
         self._lock = threading.RLock()
+        self._read_only = read_only
         try:
             if read_only:
                 self._use(connect_to_read(file))
@@ -78,8 +80,11 @@ class History:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what `append` returned from is in it."""
+        """Close the file; what `append` returned from is in it, and where nothing is in the way it is folded."""
         with self._lock:
+            if not self._read_only:
+                with suppress(sqlite3.Error):
+                    fold(self._db)
             self._db.close()
 
     def append(self, results: Iterable[Result], *, engine: Engine | None = None) -> None:
@@ -114,6 +119,7 @@ class History:
         except BaseException:
             self._writer.forget()
             raise
+        self._writer.fold()
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

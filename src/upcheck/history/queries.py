@@ -1,4 +1,4 @@
-"""Questions to the history, each answered by one statement in bounded time."""
+"""Questions to the history, each answered in bounded time, and the same before a fold as after it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import math
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
-from upcheck.history.tally import ALL_TIME, BUCKETS, COLUMNS, DAY, HOUR, OUTCOMES, Summary
+from upcheck.history.fold import tally
+from upcheck.history.tally import ALL_TIME, COLUMNS, DAY, HOUR, Summary
 from upcheck.result import Outcome, Result
 
 _COLUMNS = ", ".join(COLUMNS)
+_SUMS = ", ".join(f"sum({name})" for name in COLUMNS)
 FEW = 100  # checks that are better looked up one by one than picked out of all
 
 
@@ -41,27 +42,42 @@ class Latest:
 
 def results(db: sqlite3.Connection, check: str, since: float, limit: int) -> list[Result]:
     """The last *limit* (-1: all) runs of *check* from *since* on, oldest first."""
-    query = """
-        SELECT :check, outcome, results.started, duration, reason,
-            (SELECT facts FROM checks WHERE name = :check), results.facts
-        FROM results WHERE check_id = (SELECT id FROM checks WHERE name = :check) AND started >= :since
-        ORDER BY started DESC, rowid DESC LIMIT :limit"""
+    some = """
+        SELECT outcome, started, duration, reason, facts, rowid AS number, {recent} AS recent FROM {table}
+        WHERE check_id = (SELECT id FROM checks WHERE name = :check) AND started >= :since
+        ORDER BY started DESC, number DESC LIMIT :limit"""
+    query = f"""
+        SELECT :check, outcome, started, duration, reason, (SELECT facts FROM checks WHERE name = :check), facts
+        FROM ({_both(some)})
+        ORDER BY started DESC, recent DESC, number DESC LIMIT :limit"""  # noqa: S608
     rows = db.execute(query, {"check": check, "since": since, "limit": limit}).fetchall()
     return [_result(row) for row in reversed(rows)]
 
 
 def listed(db: sqlite3.Connection, pattern: str, since: float, limit: int) -> list[Result]:
     """The last *limit* runs from *since* on of all checks that *pattern* names, oldest first."""
-    query = """
-        SELECT name, results.outcome, results.started, results.duration, results.reason, checks.facts, results.facts
-        FROM results JOIN checks ON check_id = id WHERE results.started >= ? AND name GLOB ?
-        ORDER BY results.started DESC, results.rowid DESC LIMIT ?"""
-    return [_result(row) for row in reversed(db.execute(query, (since, _glob(pattern), limit)).fetchall())]
+    some = """
+        SELECT name, {table}.outcome, {table}.started, {table}.duration, {table}.reason, checks.facts,
+            {table}.facts AS own, id, {recent} AS recent, {table}.rowid AS number
+        FROM {table} JOIN checks ON check_id = id WHERE {table}.started >= :since AND name GLOB :pattern
+        ORDER BY {table}.started DESC, id DESC, number DESC LIMIT :limit"""
+    query = f"""
+        SELECT name, outcome, started, duration, reason, facts, own
+        FROM ({_both(some)})
+        ORDER BY started DESC, id DESC, recent DESC, number DESC LIMIT :limit"""  # noqa: S608
+    rows = db.execute(query, {"pattern": _glob(pattern), "since": since, "limit": limit}).fetchall()
+    return [_result(row) for row in reversed(rows)]
+
+
+def _both(some: str) -> str:
+    """What the query *some* finds in `results` and in `recent`, each by itself, so that an index can end it early."""
+    folded, recent = some.format(table="results", recent=0), some.format(table="recent", recent=1)
+    return f"SELECT * FROM ({folded}) UNION ALL SELECT * FROM ({recent})"  # noqa: S608
 
 
 def streak(db: sqlite3.Connection, check: str) -> Streak | None:
     """The streak of *check*, or None where it has never run."""
-    query = "SELECT outcome, since, runs, last_held FROM checks WHERE name = ? AND outcome IS NOT NULL"
+    query = "SELECT outcome, since, runs, last_held FROM states JOIN checks ON check_id = id WHERE name = ?"
     row = db.execute(query, (check,)).fetchone()
     return Streak(Outcome(row[0]), *row[1:]) if row else None
 
@@ -69,9 +85,12 @@ def streak(db: sqlite3.Connection, check: str) -> Streak | None:
 def latest(db: sqlite3.Connection) -> list[Latest]:
     """Each check's last result, streak and totals, by name."""
     query = f"""
-        SELECT name, outcome, started, duration, reason, facts, details, since, runs, last_held, {_COLUMNS}
-        FROM checks JOIN rollups ON span = {ALL_TIME} AND start = 0 AND check_id = id
-        WHERE outcome IS NOT NULL ORDER BY name"""  # noqa: S608
+        SELECT name, outcome, started, duration, reason, facts, details, since, runs, last_held, {_SUMS}
+        FROM checks JOIN states ON states.check_id = id JOIN (
+            SELECT check_id AS number, {_COLUMNS} FROM rollups WHERE span = {ALL_TIME} AND start = 0
+            UNION ALL SELECT check_id, {_COLUMNS} FROM ({tally("recent")})
+        ) ON number = id
+        GROUP BY id ORDER BY name"""  # noqa: S608
     return [
         Latest(_result(row[:7]), Streak(Outcome(row[1]), *row[7:10]), Summary.of(row[0], row[10:]))
         for row in db.execute(query)
@@ -99,24 +118,15 @@ def _bounds(since: float, kept: Mapping[str, float]) -> dict[str, float]:
     return {"since": since, "hour": hour, "day": day}
 
 
-def raw_columns() -> str:
-    """The columns of a rollup, of one result."""
-    told = f"outcome IN ('{Outcome.HELD}', '{Outcome.FAILED}')"
-    bounds = ["-1", *map(repr, BUCKETS), "9e999"]
-    return ", ".join(
-        [f"outcome = '{outcome}'" for outcome in OUTCOMES]
-        + [f"ifnull({told} * duration, 0)"]
-        + [f"ifnull({told} AND duration > {low} AND duration <= {high}, 0)" for low, high in pairwise(bounds)]
-    )
-
-
 _SUMMARY = f"""
-    SELECT check_id, {", ".join(f"sum({name})" for name in COLUMNS)} FROM (
+    SELECT check_id, {_SUMS} FROM (
         SELECT check_id, {_COLUMNS} FROM rollups WHERE span = {DAY} AND start >= :day {{few}}
         UNION ALL
         SELECT check_id, {_COLUMNS} FROM rollups WHERE span = {HOUR} AND start >= :hour AND start < :day {{few}}
         UNION ALL
-        SELECT check_id, {raw_columns()} FROM results WHERE started >= :since AND started < :hour {{few}}
+        SELECT check_id, {_COLUMNS} FROM ({tally("results", "started >= :since AND started < :hour {few}")})
+        UNION ALL
+        SELECT check_id, {_COLUMNS} FROM ({tally("recent", "started >= min(:since, :hour) {few}")})
     ) GROUP BY check_id"""  # noqa: S608
 
 

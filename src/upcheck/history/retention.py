@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import suppress
 
+from upcheck.history.fold import fold
 from upcheck.history.tally import HOUR
 
 KEEP = 30 * 86400.0  # seconds that results are kept
@@ -23,9 +25,11 @@ _OLD_HOURS = f"""
 def prune(db: sqlite3.Connection, now: float, keep: float, budget: float) -> int:
     """Delete what is too old at *now* (unix seconds) for at most *budget* seconds; how many rows went.
 
-    Results go after *keep* seconds, hourly rollups after KEEP_HOURS. Raises sqlite3.Error.
+    Results go after *keep* seconds, hourly rollups after KEEP_HOURS; only what is folded goes. Raises sqlite3.Error.
     """
-    (newest,) = db.execute("SELECT max(started) FROM checks").fetchone()
+    with suppress(sqlite3.OperationalError):  # a full disk: to delete is what helps
+        fold(db)
+    (newest,) = db.execute("SELECT max(started) FROM states").fetchone()
     now = min(now, newest or 0.0)  # where the clock is ahead, what it was not ahead for is not old
     end = time.monotonic() + budget
     gone = 0

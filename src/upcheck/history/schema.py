@@ -1,4 +1,4 @@
-"""The file: its tables, how it is opened, and how one of version 1 becomes one of version 2."""
+"""The file: its tables, how it is opened, and how an older one is made anew."""
 
 from __future__ import annotations
 
@@ -9,42 +9,50 @@ from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
+from upcheck.history.fold import fold_in_transaction
 from upcheck.history.tally import COLUMNS
 from upcheck.history.writer import Writer
 from upcheck.result import Outcome, Result
 
-VERSION = 2
+VERSION = 3
 BUSY = 5.0  # seconds to wait for another writer
-CACHE = 16_000  # KiB of pages: the index leaves and the present hour's rollups of some 10,000 checks
+CACHE = 16_000  # KiB of pages: the index leaves and the states and rollups of some 10,000 checks
 CHECKPOINT = 4_000  # pages in the write-ahead log, 16 MiB: each checkpoint waits for the disk twice
 LOG = 64 * 2**20  # bytes that the write-ahead log may keep on disk when it is empty
 
-_SCHEMA = (
-    # What changes with each run is here too, of the latest: to look for it among 50 million rows would take its time.
-    """CREATE TABLE checks (
-        id INTEGER PRIMARY KEY,
-        name TEXT NOT NULL UNIQUE,
-        facts TEXT NOT NULL,        -- a JSON object: what is the same for every run
-        started REAL,               -- of the latest run, unix seconds
-        duration REAL,              -- seconds
-        outcome TEXT,
-        reason TEXT,
-        details TEXT,               -- as results.facts
-        since REAL,                 -- unix seconds: the first run of the latest outcome
-        runs INTEGER,               -- how many it has had in a row
-        last_held REAL              -- unix seconds
-    ) STRICT""",
-    """CREATE TABLE results (
+_RAW = """
         check_id INTEGER NOT NULL REFERENCES checks,
         started REAL NOT NULL,      -- unix seconds
         duration REAL,              -- seconds; NULL where what was given is no duration
         outcome TEXT NOT NULL,
         reason TEXT NOT NULL,
-        facts TEXT NOT NULL         -- a JSON object of those that are not the check's own, or nothing
+        facts TEXT NOT NULL         -- a JSON object of those that are not the check's own, or nothing"""
+# What changes with each run, of the latest: to look for it among 50 million rows would take its time. It is not in
+# `checks` because a short row is soon written: a batch of 1,000 checks rewrites the pages of all of them.
+_STATES = """CREATE TABLE states (
+        check_id INTEGER PRIMARY KEY REFERENCES checks,
+        started REAL NOT NULL,      -- unix seconds
+        duration REAL,              -- seconds
+        outcome TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        details TEXT NOT NULL,      -- as results.facts
+        since REAL NOT NULL,        -- unix seconds: the first run of the latest outcome
+        runs INTEGER NOT NULL,      -- how many it has had in a row
+        last_held REAL              -- unix seconds
+    ) STRICT"""
+_RECENT = f"CREATE TABLE recent ({_RAW}\n) STRICT"  # results that are in no index and no rollup yet
+_SCHEMA = (
+    """CREATE TABLE checks (
+        id INTEGER PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        facts TEXT NOT NULL         -- a JSON object: what is the same for every run
     ) STRICT""",
+    _STATES,
+    _RECENT,
+    f"CREATE TABLE results ({_RAW}\n) STRICT",
     "CREATE INDEX results_by_check ON results (check_id, started)",
     "CREATE INDEX results_by_time ON results (started)",
-    # span: 3600, 86400, or 0 for all time. The present hour's rows lie together, because each batch writes them.
+    # span: 3600, 86400, or 0 for all time. The present hour's rows lie together, because each fold writes them.
     f"""CREATE TABLE rollups (
         span INTEGER NOT NULL,      -- seconds
         start INTEGER NOT NULL,     -- unix seconds, a multiple of span
@@ -77,7 +85,7 @@ def connect(file: Path) -> sqlite3.Connection:
             db.execute("PRAGMA journal_mode = WAL")
         if found != VERSION:
             _upgrade(db, file)
-            if found:
+            if found == 1:
                 _shrinkable(db)
     except BaseException:
         db.close()
@@ -135,28 +143,49 @@ def _version(db: sqlite3.Connection, file: Path) -> int:
 
 
 def _upgrade(db: sqlite3.Connection, file: Path) -> None:
-    """Make the tables, or make them anew from those of version 1, in one transaction."""
+    """Make the tables, or make them from those of an older version, in one transaction."""
     db.execute("BEGIN IMMEDIATE")
     with db:
         found = _version(db, file)  # another process may have done it while we waited
         if found == VERSION:
             return
-        if found == 1:
-            for statement in (
-                "DROP INDEX results_by_check",
-                "ALTER TABLE checks RENAME TO old_checks",
-                "ALTER TABLE results RENAME TO old_results",
-            ):
-                db.execute(statement)
-        for statement in _SCHEMA:
-            db.execute(statement)
-        if found == 1:
-            writer, rows = Writer(db), _version_1(db)
-            while some := list(islice(rows, 5_000)):
-                writer.write(some)
-            db.execute("DROP TABLE old_results")
-            db.execute("DROP TABLE old_checks")
+        if found == 2:
+            _from_version_2(db)
+        else:
+            _from_version_1(db) if found else _make(db)
         db.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _make(db: sqlite3.Connection) -> None:
+    for statement in _SCHEMA:
+        db.execute(statement)
+
+
+def _from_version_2(db: sqlite3.Connection) -> None:
+    """It had no `recent`, and the state in `checks`."""
+    db.execute(_RECENT)
+    db.execute(_STATES)
+    columns = "started", "duration", "outcome", "reason", "details", "since", "runs", "last_held"
+    db.execute(f"INSERT INTO states SELECT id, {', '.join(columns)} FROM checks WHERE outcome IS NOT NULL")  # noqa: S608
+    for column in columns:
+        db.execute(f"ALTER TABLE checks DROP COLUMN {column}")
+
+
+def _from_version_1(db: sqlite3.Connection) -> None:
+    """It had results, and nothing that was made of them."""
+    for statement in (
+        "DROP INDEX results_by_check",
+        "ALTER TABLE checks RENAME TO old_checks",
+        "ALTER TABLE results RENAME TO old_results",
+    ):
+        db.execute(statement)
+    _make(db)
+    writer, rows = Writer(db), _version_1(db)
+    while some := list(islice(rows, 5_000)):
+        writer.write(some)
+        fold_in_transaction(db)
+    db.execute("DROP TABLE old_results")
+    db.execute("DROP TABLE old_checks")
 
 
 def _version_1(db: sqlite3.Connection) -> Iterator[Result]:

@@ -1,4 +1,4 @@
-"""A batch of results as rows: each raw, each added up per hour, day and all time, and each check's state after it."""
+"""A batch of results as rows: each raw, and each check's state after it. What they come to is added up by `fold`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import json
 import math
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from upcheck.history.tally import ALL_TIME, COLUMNS, DAY, HOUR, OUTCOMES, bucket
+from upcheck.history.fold import RAW, fold, waiting
+from upcheck.history.tally import OUTCOMES
 from upcheck.result import Outcome, Result
 
 # A check's clock may be put back, and then its runs are no less the latest; a run that is older than this was rather
@@ -18,22 +20,23 @@ from upcheck.result import Outcome, Result
 LATE = 86400.0
 AHEAD = 60.0  # seconds that a clock may be ahead of ours
 KNOWN = 100_000  # checks to remember; some millions of made-up names must not fill the memory
+FOLD_SECONDS = 60.0  # between two folds: the longer, the more results of a check are added up at once,
+FOLD_ROWS = 50_000  # but a reader counts what waits
+# Rows a statement. `executemany` lets go of the GIL and takes it back for each row, and beside a busy thread each time
+# is a switch between the two; a statement with many rows does so once.
+SIZES = (256, 32, 4, 1)
 
 _OF_THE_CHECK = frozenset(("name", "file", "line", "every", "timeout", "severity"))
 _FIRST = itemgetter(0)
 _PLAIN = {outcome: outcome.value for outcome in OUTCOMES}  # sqlite3 binds text many times faster than an enum
-_INDEX = {outcome.value: index for index, outcome in enumerate(OUTCOMES)}
-_SECONDS = len(OUTCOMES)
 _HELD = Outcome.HELD.value
-_TELLING = (Outcome.HELD.value, Outcome.FAILED.value)
 
 _encode = json.JSONEncoder(default=str, skipkeys=True, separators=(",", ":")).encode
 
-_ADD = f"""
-    INSERT INTO rollups VALUES (?, ?, ?{", ?" * len(COLUMNS)})
-    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)}"""  # noqa: S608
 _STATE = "started", "duration", "outcome", "reason", "details", "since", "runs", "last_held"
-_UPDATE = f"UPDATE checks SET {', '.join(f'{name} = ?' for name in _STATE)} WHERE id = ?"  # noqa: S608
+_RESULTS = f"INSERT INTO recent ({RAW}) VALUES ", RAW.count(",") + 1  # noqa: S608
+_STATES = f"INSERT OR REPLACE INTO states (check_id, {', '.join(_STATE)}) VALUES ", 1 + len(_STATE)  # noqa: S608
+_FIND = f"SELECT id, facts, {', '.join(_STATE)} FROM checks LEFT JOIN states ON check_id = id WHERE name = ?"  # noqa: S608
 
 
 class _Check:
@@ -63,10 +66,10 @@ class _Check:
         )  # fmt: skip
 
     def row(self) -> tuple[Any, ...]:
-        """The values of `_UPDATE`."""
+        """The values of `_STATES`."""
         return (
-            self.started, self.duration, self.outcome, self.reason, self.details, self.since, self.runs, self.last_held,
-            self.id,
+            self.id, self.started, self.duration, self.outcome, self.reason, self.details, self.since, self.runs,
+            self.last_held,
         )  # fmt: skip
 
 
@@ -77,47 +80,67 @@ class Writer:
         self._db = db
         self._known: dict[str, _Check] = {}
         self._version = -1
+        self._fold_at = time.monotonic() + FOLD_SECONDS
+        self._fold_rows = FOLD_ROWS
 
     def forget(self) -> None:
         """After a transaction that was rolled back: what is remembered is not in the file."""
         self._known.clear()
 
-    def write(self, results: Iterable[Result]) -> None:
+    def write(self, results: Sequence[Result]) -> None:
         """Write *results* inside the caller's transaction. Raises sqlite3.Error."""
         (version,) = self._db.execute("PRAGMA data_version").fetchone()
         if version != self._version or len(self._known) > KNOWN:
             self._known.clear()
         self._version = version
         now = time.time()
-        raw: list[tuple[Any, ...]] = []
-        cells: dict[tuple[int, int], list[float]] = {}
+        raw: list[Any] = []
         touched: dict[int, _Check] = {}
-        known, find = self._known.get, self._find  # this loop is what a result costs
-        for started, result in sorted(((_moment(one.started, now), one) for one in results), key=_FIRST):
-            check = known(result.check) or find(result.check)
-            number, duration = check.id, result.duration if 0 <= result.duration < math.inf else None
+        known = self._known.get  # this loop is what a result costs a busy engine: the rest is SQLite's, without the GIL
+        moments = [one.started if 0 <= one.started < 1e11 else now for one in results]  # or it is no time at all
+        for started, result in sorted(zip(moments, results, strict=True), key=_FIRST):
+            check = known(result.check) or self._find(result.check)
+            duration = result.duration if 0 <= result.duration < math.inf else None
             outcome, reason = _PLAIN[result.outcome], text(result.reason) if result.reason else ""
-            own = self._own_facts(check, result)
-            raw.append((number, started, duration, outcome, reason, own))
+            own = check.own if result.facts == check.before else self._own_facts(check, result)
+            raw += (check.id, started, duration, outcome, reason, own)
             check.follow(started, duration, outcome, reason, now)
-            touched[number] = check
-            key = (int(started) // HOUR, number)
-            cell = cells.get(key)
-            if cell is None:
-                cell = cells[key] = [0] * len(COLUMNS)
-            cell[_INDEX[outcome]] += 1
-            if duration is not None and outcome in _TELLING:
-                cell[_SECONDS] += duration
-                cell[_SECONDS + 1 + bucket(duration)] += 1
-        self._db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?)", raw)
-        self._db.executemany(_UPDATE, [check.row() for check in touched.values()])
-        self._db.executemany(_ADD, _rollups(cells))
+            touched[check.id] = check
+        self._insert(*_RESULTS, raw)
+        states: list[Any] = []
+        for number in sorted(touched):
+            states += touched[number].row()
+        self._insert(*_STATES, states)
+
+    def _insert(self, head: str, width: int, values: list[Any]) -> None:
+        """Insert the rows in *values*, which has *width* of them a row, one row after another."""
+        at = 0
+        for size in SIZES:
+            while len(values) - at >= size * width:
+                self._db.execute(_statement(head, width, size), values[at : at + size * width])
+                at += size * width
+
+    def fold(self) -> None:
+        """Fold what waits where it is time to, outside a transaction; where there is no room, later.
+
+        Raises sqlite3.DatabaseError where the file is damaged.
+        """
+        rows = waiting(self._db)
+        if rows < self._fold_rows and time.monotonic() < self._fold_at:
+            return
+        self._fold_rows = rows + FOLD_ROWS
+        try:
+            fold(self._db)
+            self._fold_rows = FOLD_ROWS
+        except sqlite3.OperationalError:  # a full disk, another writer; the results are in the file all the same
+            pass
+        finally:
+            self._fold_at = time.monotonic() + FOLD_SECONDS
 
     def _find(self, name: str) -> _Check:
         """The check that is called *name*, new where there is none."""
         clean = text(name)
-        query = f"SELECT id, facts, {', '.join(_STATE)} FROM checks WHERE name = ?"  # noqa: S608
-        row = self._db.execute(query, (clean,)).fetchone()
+        row = self._db.execute(_FIND, (clean,)).fetchone()
         if row is None:
             new = self._db.execute("INSERT INTO checks (name, facts) VALUES (?, '{}')", (clean,)).lastrowid
             row = (new, "{}", *[None] * len(_STATE))
@@ -129,8 +152,6 @@ class Writer:
     def _own_facts(self, check: _Check, result: Result) -> str:
         """The facts of *result* that are not the check's, as JSON; the check's are those of its last run that held."""
         facts, known = result.facts, check.facts
-        if facts == check.before:
-            return check.own
         own = {name: value for name, value in facts.items() if name not in known or known[name] != value}
         if (result.outcome is Outcome.HELD or not known) and not (
             _OF_THE_CHECK.isdisjoint(own) and known.keys() <= facts.keys()
@@ -142,22 +163,10 @@ class Writer:
         return check.own
 
 
-def _rollups(cells: dict[tuple[int, int], list[float]]) -> list[tuple[float, ...]]:
-    """The rows for `_ADD`, in the order of the table: each hour's *cells*, and what they come to per day and in all."""
-    sums: dict[tuple[int, int, int], list[float]] = {}
-    for (hour, check), cell in cells.items():
-        start = hour * HOUR
-        for key in ((ALL_TIME, 0, check), (HOUR, start, check), (DAY, start - start % DAY, check)):
-            if (so_far := sums.get(key)) is not None:
-                sums[key] = [a + b for a, b in zip(so_far, cell, strict=True)]
-            else:
-                sums[key] = cell
-    return [(*key, *sums[key]) for key in sorted(sums)]
-
-
-def _moment(started: float, now: float) -> float:
-    """*started*, or *now* where it is no time that anything began at."""
-    return started if 0 <= started < 1e11 else now
+@cache
+def _statement(head: str, width: int, rows: int) -> str:
+    """*head* with the parameters of so many *rows*."""
+    return head + ", ".join([f"({', '.join('?' * width)})"] * rows)
 
 
 def text(value: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import threading
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _DECLARED = pytest.StashKey[bool]()
 _YAML = {".yml", ".yaml"}
+_PARSING, _REPORTING = threading.RLock(), threading.RLock()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -56,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the settings once and open the sinks, in the one process that reports."""
     config.addinivalue_line(
         "markers",
-        "check(every, timeout, severity): a check, how often it runs, how long it may take, how bad its failure is",
+        "check(every, timeout, severity, retries): a check: how often, how long, how bad, and how often to try again",
     )
     config.addinivalue_line("markers", "serial: runs while nothing else does, under --concurrency and upcheck watch")
     interrupt.watch()
@@ -74,7 +76,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     sinks: list[Sink] = []
     if config.stash[_DECLARED] or "UPCHECK_HISTORY" in os.environ:
-        sinks.append(HistorySink(settings.history))
+        sinks.append(HistorySink(settings.history, settings.retention))
     if config.option.metrics_textfile:
         sinks.append(TextfileSink(config.option.metrics_textfile))
     sinks += map(LinesSink, config.option.results)
@@ -219,12 +221,22 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.
         fixturedef.func = function  # type: ignore[misc]
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let our facts ride on the report."""
+    """Let our facts ride on the report. A failure parses source: ast.parse is not safe beside itself in 3.11."""
+    if call.excinfo is not None:
+        with _PARSING:
+            return with_facts(item, call, (yield))
     return with_facts(item, call, (yield))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_logreport() -> Generator[None, None, None]:
+    """One report at a time: subtests report from the thread that runs them."""
+    with _REPORTING:
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -15,13 +15,16 @@ F = TypeVar("F", bound=Callable[..., object])
 @overload
 def check(function: F, /) -> F: ...
 @overload
-def check(*, every: str | float = ..., timeout: str | float = ..., severity: str = ...) -> pytest.MarkDecorator: ...
+def check(
+    *, every: str | float = ..., timeout: str | float = ..., severity: str = ..., retries: int = ...
+) -> pytest.MarkDecorator: ...
 
 
 def check(function: Any = None, /, **arguments: Any) -> Any:
     """Declare a test a check: `every` and `timeout` are durations ("30s", "1m30s", or seconds).
 
-    `severity` is "critical", "warning" or "info". Raises DeclarationError for anything else.
+    `severity` is "critical", "warning" or "info"; `retries` is how often `upcheck watch` tries again before it
+    believes a failure. Raises DeclarationError for anything else.
     """
     Declaration.of(arguments)
     mark = pytest.mark.check(**arguments)

@@ -88,13 +88,12 @@ def make_report(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestRe
     return with_facts(item, call, pytest.TestReport.from_item_and_call(item, call))
 
 
-def reports_of_lost(run: Run, timeout: float) -> list[pytest.TestReport]:
-    """The reports of a check that was given up after *timeout* seconds: the phase that it was in has failed."""
-    item, place = run.item, run.place()
-    told = f"{run.phase} not done within {timeout:g} s" + (f": still at {place}" if place else "")
+def reports_of_lost(run: Run, told: str, code: str) -> list[pytest.TestReport]:
+    """The reports of a run that ended otherwise than by itself: the phase that it was in has failed, for *told*."""
+    item = run.item
     known = standing(item)
     exchange = run.own.stash.get(EXCHANGE, {}) if run.own is not None else {}
-    facts = {"kind": Kind.CHECK.value, **(known.facts if known else {}), **exchange, "reason": told, "got": told, "code": "deadline"}
+    facts = {"kind": Kind.CHECK.value, **(known.facts if known else {}), **exchange, "reason": told, "got": told, "code": code}
     order = ("setup", "call", "teardown")
     reports = []
     for when in order:
@@ -109,7 +108,7 @@ def reports_of_lost(run: Run, timeout: float) -> list[pytest.TestReport]:
                 outcome="failed" if late else "passed",
                 longrepr=told if late else None,
                 when=when,  # type: ignore[arg-type]
-                duration=timeout if late else 0.0,
+                duration=time.monotonic() - run.since if late else 0.0,
                 start=run.started,
                 user_properties=[(FACT + name, value) for name, value in facts.items()],
             )

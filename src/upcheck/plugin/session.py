@@ -13,13 +13,13 @@ from upcheck.rules import Judge
 from upcheck.settings import Settings
 
 if TYPE_CHECKING:
-    from upcheck.probes.http import AsyncClient, AsyncTransport, Client, Observer, Transport
+    from upcheck.probes.http import AsyncClient, Client, Observer
 
 SETTINGS = pytest.StashKey[Settings]()
 WATCHED = pytest.StashKey[bool]()  # `upcheck watch` takes care of results
 _JUDGE = pytest.StashKey[Judge]()
-_TRANSPORT: pytest.StashKey[Transport] = pytest.StashKey()
-_ASYNC_TRANSPORT: pytest.StashKey[AsyncTransport] = pytest.StashKey()
+_CLIENT: pytest.StashKey[Client] = pytest.StashKey()  # the models of those that checks have
+_ASYNC_CLIENT: pytest.StashKey[AsyncClient] = pytest.StashKey()
 
 
 class Unknown(Exception):
@@ -60,15 +60,20 @@ def judge(config: pytest.Config) -> Judge:
 
 def client(config: pytest.Config, declaration: Declaration, observer: Observer) -> Client:
     """An HTTP client for the target, with the check's timeout as its deadline, over the session's one transport."""
-    from upcheck.probes.http import Client, Transport  # httpx: 150 ms that only checks in Python should pay
+    model = config.stash.get(_CLIENT, None)
+    if model is None:
+        from upcheck.probes.http import Client  # httpx: 150 ms that only checks in Python should pay
 
-    transport = config.stash.setdefault(_TRANSPORT, Transport())
-    return Client(base_url=target(config), deadline=declaration.timeout, observer=observer, transport=transport)
+        model = config.stash.setdefault(_CLIENT, Client(base_url=target(config), deadline=declaration.timeout))
+    return model.another(deadline=declaration.timeout, observer=observer)
 
 
 def async_client(config: pytest.Config, declaration: Declaration, observer: Observer) -> AsyncClient:
     """As `client`, for `await`."""
-    from upcheck.probes.http import AsyncClient, AsyncTransport
+    model = config.stash.get(_ASYNC_CLIENT, None)
+    if model is None:
+        from upcheck.probes.http import AsyncClient
 
-    transport = config.stash.setdefault(_ASYNC_TRANSPORT, AsyncTransport())
-    return AsyncClient(base_url=target(config), deadline=declaration.timeout, observer=observer, transport=transport)
+        model = AsyncClient(base_url=target(config), deadline=declaration.timeout)
+        model = config.stash.setdefault(_ASYNC_CLIENT, model)
+    return model.another(deadline=declaration.timeout, observer=observer)

@@ -16,6 +16,7 @@ import os
 import signal
 import time
 from collections import defaultdict, deque
+from dataclasses import replace
 
 import pytest
 
@@ -176,12 +177,15 @@ class Engine:
         """Take a result, or have another attempt where the check asks for one."""
         entry = self._schedule.entries.get(result.check)
         if entry is not None and entry.running:
-            retries = facts_of(self._items[result.check]).get("retries", 0)
+            known = standing(self._items[result.check])
+            retries = known.declaration.retries if known is not None else 0
             if result.outcome is Outcome.FAILED and entry.attempt <= retries and self._stopping is None:
                 moment = self._schedule.retry(entry, time.monotonic())
                 if moment is not None:
                     heapq.heappush(self._retries, (moment, next(self._number), entry))
                     return
+            if entry.attempt > 1:
+                result = replace(result, facts={**result.facts, "attempts": entry.attempt})
             self._schedule.ended(entry)
         changed = self._board.take(result)
         self._writer.put(result)

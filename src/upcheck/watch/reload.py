@@ -47,6 +47,8 @@ class Files:
         self._wanted = wanted
         self._items: dict[Path, list[pytest.Item]] = {}
         self._signatures: dict[Path, Signature] = {}
+        self._imported = 0
+        self._own: list[Path] = []
         self._looked = 0.0
         self._asked = False
         self._trial: subprocess.Popen[str] | None = None
@@ -116,14 +118,21 @@ class Files:
         """The files that matter, with what tells whether they have changed."""
         root = self._settings.root
         checks = (path for path in self._settings.checks.rglob("*") if path.suffix in _CHECKS)
-        modules = (Path(file) for one in list(sys.modules.values()) if (file := getattr(one, "__file__", None)))
-        own = (path for path in modules if path.is_relative_to(root) and "site-packages" not in path.parts)
-        for path in {*checks, *own, root / "pyproject.toml", root / "conftest.py"}:
+        for path in {*checks, *self._modules(root), root / "pyproject.toml", root / "conftest.py"}:
             try:
                 found = path.stat()
             except OSError:
                 continue  # gone since it was listed
             yield path, (found.st_mtime_ns, found.st_size)
+
+    def _modules(self, root: Path) -> list[Path]:
+        """The files below *root* that have been imported; looked for anew only when more has been."""
+        if len(sys.modules) != self._imported:
+            self._imported = len(sys.modules)
+            files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+            own = (Path(file) for file in files if file and file.startswith(f"{root}{os.sep}"))
+            self._own = [path for path in own if "site-packages" not in path.parts]
+        return self._own
 
     def _folder(self, path: Path) -> pytest.Collector | None:
         """The collector of the folder that *path* is in."""

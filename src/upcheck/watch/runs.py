@@ -19,13 +19,14 @@ from upcheck.concurrent.once import GRACE
 from upcheck.plugin import session
 from upcheck.plugin.items import Item, YamlCheckItem
 from upcheck.plugin.record import make_report, reports_of_lost, standing
-from upcheck.probes.http import Answer, HttpFailure, Multi, RequestError
+from upcheck.probes.http import Answer, HttpFailure, Multi, Request, RequestError
 from upcheck.result import Kind, Outcome, Result, fold
 from upcheck.watch.link import Link
 
 MAX_REQUESTS = 2000  # in flight at once; each has a file descriptor
 
 Concluded = Callable[[Result], None]
+_REQUEST = pytest.StashKey[Request]()
 _HOST = Host((Item,), make_report)
 
 
@@ -102,7 +103,7 @@ class Runs:
     def look(self, now: float) -> list[str]:
         """Give up what is overdue; what went wrong as fixtures were torn down."""
         for run in list(self._runs):
-            if run.phase != "queued" and now - run.since > facts_of(run.item)["timeout"] + GRACE:
+            if run.phase and now - run.since > facts_of(run.item)["timeout"] + GRACE:
                 self._give_up(run)
         told: list[str] = []
         for world, users in list(self._retired):
@@ -130,7 +131,8 @@ class Runs:
         self._link.ended(run.item.nodeid)
 
     def _give_up(self, run: Run) -> None:
-        reports = reports_of_lost(run, facts_of(run.item)["timeout"]) if run.phase != "queued" else []
+        told = run.overdue(facts_of(run.item)["timeout"]) if run.phase else ""
+        reports = reports_of_lost(run, told, "deadline") if told else []
         if not run.runner.abandon(run):
             return  # it has ended just now
         self._forget(run)
@@ -142,11 +144,13 @@ class Runs:
 
     def _ask(self, item: YamlCheckItem) -> None:
         started = time.time()
-        try:
-            request = item.check.request(session.target(item.config))
-        except RequestError as error:
-            self._concluded(failure(item, Outcome.ERROR, str(error), "request"))
-            return
+        request = item.stash.get(_REQUEST, None)
+        if request is None:
+            try:
+                request = item.stash[_REQUEST] = item.check.request(session.target(item.config))
+            except RequestError as error:
+                self._concluded(failure(item, Outcome.ERROR, str(error), "request"))
+                return
 
         def done(outcome: Answer | HttpFailure) -> None:
             told = yaml_checks.judge(item.check, request, outcome)
@@ -172,7 +176,7 @@ def failure(item: pytest.Item, outcome: Outcome, reason: str, code: str) -> Resu
 
 def _result(run: Run) -> Result:
     if run.error is not None or not run.reports:
-        return failure(run.item, Outcome.ERROR, f"{type(run.error).__name__}: {run.error}", "ended_the_run")
+        return failure(run.item, Outcome.ERROR, f"{type(run.error).__name__}: {run.error}", "crashed")
     return fold(run.reports)
 
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import httpx
 
-from upcheck.probes.http import exchange
+from upcheck.probes.http import exchange, shortcut
 from upcheck.probes.http.exchange import MAX_REDIRECTS, Phase
 from upcheck.probes.http.journey import timeout_sentence
-from upcheck.probes.http.transport import TRIP, AsyncTransport, Transport, Trip, failure_of
+from upcheck.probes.http.shortcut import Urls
+from upcheck.probes.http.transport import ANSWERED, TRIP, AsyncTransport, Transport, Trip, failure_of
 from upcheck.probes.http.url import redacted
 
 Observer = Callable[[str, str], None]
@@ -44,16 +45,42 @@ class Client(httpx.Client):
         self.deadline = deadline
         self._observer = observer
         ours = _taken(options, transport)
-        super().__init__(transport=transport or Transport(**ours), **_plain(options, deadline))
+        self._over = transport or Transport(**ours)
+        self._encoding = options.get("default_encoding", "utf-8")
+        super().__init__(transport=self._over, **_plain(options, deadline))
+        self._urls = Urls(self.base_url)
+
+    def another(self, *, deadline: float, observer: Observer) -> Client:
+        """A client such as this one, which was never used, for another *deadline* and *observer*."""
+        made = shortcut.another(self)
+        made.deadline, made._observer, made.timeout = deadline, observer, httpx.Timeout(deadline)
+        return made
+
+    def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
+        """As httpx.Client.build_request."""
+        if self._urls.base is not self.base_url:
+            self._urls = Urls(self.base_url)
+        made = shortcut.request(self, self._urls, method, url, options)
+        return made or super().build_request(method, url, **options)
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """As httpx.Client.send, within the deadline."""
         heard = _Exchange(request, self.deadline, self._observer)
         try:
-            response = super().send(request, **options)
+            response = self._sent(request, options)
         except httpx.HTTPError as error:
             raise heard.failed(error) from None
         heard.answered(response)
+        return response
+
+    def _sent(self, request: httpx.Request, options: dict[str, Any]) -> httpx.Response:
+        if not isinstance(self._over, Transport) or not shortcut.is_ordinary(self, request, options):
+            return super().send(request, **options)
+        response = self._over.handle_request(request)
+        if not shortcut.is_last(response):
+            request.extensions[ANSWERED] = response  # for httpx to go on from there
+            return super().send(request, **options)
+        response.default_encoding = self._encoding
         return response
 
 
@@ -71,16 +98,42 @@ class AsyncClient(httpx.AsyncClient):
         self.deadline = deadline
         self._observer = observer
         ours = _taken(options, transport)
-        super().__init__(transport=transport or AsyncTransport(**ours), **_plain(options, deadline))
+        self._over = transport or AsyncTransport(**ours)
+        self._encoding = options.get("default_encoding", "utf-8")
+        super().__init__(transport=self._over, **_plain(options, deadline))
+        self._urls = Urls(self.base_url)
+
+    def another(self, *, deadline: float, observer: Observer) -> AsyncClient:
+        """A client such as this one, which was never used, for another *deadline* and *observer*."""
+        made = shortcut.another(self)
+        made.deadline, made._observer, made.timeout = deadline, observer, httpx.Timeout(deadline)
+        return made
+
+    def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
+        """As httpx.AsyncClient.build_request."""
+        if self._urls.base is not self.base_url:
+            self._urls = Urls(self.base_url)
+        made = shortcut.request(self, self._urls, method, url, options)
+        return made or super().build_request(method, url, **options)
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """As httpx.AsyncClient.send, within the deadline."""
         heard = _Exchange(request, self.deadline, self._observer)
         try:
-            response = await super().send(request, **options)
+            response = await self._sent(request, options)
         except httpx.HTTPError as error:
             raise heard.failed(error) from None
         heard.answered(response)
+        return response
+
+    async def _sent(self, request: httpx.Request, options: dict[str, Any]) -> httpx.Response:
+        if not isinstance(self._over, AsyncTransport) or not shortcut.is_ordinary(self, request, options):
+            return await super().send(request, **options)
+        response = await self._over.handle_async_request(request)
+        if not shortcut.is_last(response):
+            request.extensions[ANSWERED] = response  # for httpx to go on from there
+            return await super().send(request, **options)
+        response.default_encoding = self._encoding
         return response
 
 

@@ -113,7 +113,13 @@ class Phases:
 
     def rounded(self) -> dict[str, float]:
         """As a dict of plain values, to the microsecond."""
-        return {str(one): round(getattr(self, one), 6) for one in Phase}
+        return {
+            "resolve": round(self.resolve, 6),
+            "connect": round(self.connect, 6),
+            "tls": round(self.tls, 6),
+            "processing": round(self.processing, 6),
+            "transfer": round(self.transfer, 6),
+        }
 
 
 class HttpFailure(Exception):
@@ -247,6 +253,12 @@ class Answer:
         if self._headers is None:
             self._headers = list(_pairs(self.lines[1:]))
         return self._headers
+
+    @property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:
+        """As `headers`, in the bytes that came."""
+        parts = [line.partition(b":") for line in self.lines[1:]]
+        return [(name.strip(), value.strip()) for name, colon, value in parts if colon]
 
     def header(self, name: str) -> str | None:
         """The value of the header *name*, in whatever case; several are joined by commas; None where there is none."""

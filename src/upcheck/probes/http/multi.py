@@ -65,17 +65,22 @@ class Multi:
         self._waker = _Waker()
         self._poller.register(self._waker.reader, _READ)
         self.in_flight = 0
+        self._asleep = False  # or about to be: only then is it worth the writing of a byte to be woken
 
-    def start(self, request: Request, done: Done) -> None:
-        """Begin *request*; *done* has the Answer, or the HttpFailure, within its deadline."""
-        flight = _Flight(journey(request), done)
+    def start(self, request: Request, done: Done, until: float | None = None) -> None:
+        """Begin *request*; *done* has the Answer, or the HttpFailure, within its deadline.
+
+        *until*, a monotonic second, is there in place of that, for a request that is made once and asked again.
+        """
+        flight = _Flight(journey(request, until), done)
         self.in_flight += 1
         self._advance(flight, None)
 
-    def submit(self, request: Request, done: Done) -> None:
+    def submit(self, request: Request, done: Done, until: float | None = None) -> None:
         """As `start`, from any thread."""
-        self._inbox.append(lambda: self.start(request, done))
-        self.wake()
+        self._inbox.append(lambda: self.start(request, done, until))
+        if self._asleep:
+            self.wake()
 
     def wake(self) -> None:
         """Have `poll` return soon; from any thread."""
@@ -89,10 +94,14 @@ class Multi:
             wait = min(wait, self._timer - now)
         if self._lookups:
             wait = min(wait, self._lookups[0][0] - now)
+        self._asleep = True  # before the look at the inbox, so that who adds to it afterwards wakes us
         if self._inbox or self._landed:
+            self._asleep = False
             wait = 0
         action, waker = self._multi.socket_action, self._waker.reader
-        for fd, events in self._poller.poll(self._units(wait)):
+        happened = self._poller.poll(self._units(wait))
+        self._asleep = False
+        for fd, events in happened:
             if fd == waker:
                 self._waker.rest()
                 continue
@@ -181,7 +190,8 @@ class Multi:
         """On a thread of the resolver, or our own."""
         known = outcome.again() if isinstance(outcome, HttpFailure) else outcome
         self._inbox.append(lambda: self._resolved(flight, step, known))
-        self._waker.wake()
+        if self._asleep:
+            self.wake()
 
     def _resolved(self, flight: _Flight, step: Lookup, outcome: list[str] | HttpFailure) -> None:
         if flight.looking is step:

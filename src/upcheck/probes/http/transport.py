@@ -6,20 +6,20 @@ import asyncio
 import datetime
 import os
 import ssl
-import threading
 import time
 from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 
+from upcheck.probes.http import background
 from upcheck.probes.http.exchange import MAX_BODY, Answer, HttpFailure, Reason, Request
 from upcheck.probes.http.journey import is_bound
-from upcheck.probes.http.multi import Multi
-from upcheck.probes.http.single import fetch
 from upcheck.probes.http.url import RequestError, Target, is_link_local
 
 TRIP = "upcheck.trip"  # the extension of a request that carries its Trip
+ANSWERED = "upcheck.answered"  # that of one which is answered already
+MAX_HOPS = 1024  # requests that are kept, to be asked again
 DEADLINE = 10.0  # seconds, for what comes from a client that is not ours
 _OWN = {"content-length", "transfer-encoding", "expect", "connection"}  # headers that libcurl writes itself
 _ERRORS: dict[Reason, type[httpx.TransportError]] = {
@@ -49,13 +49,13 @@ _ERRORS: dict[Reason, type[httpx.TransportError]] = {
 class Trip:
     """What the hops of one request share: it is over at the monotonic second *until*.
 
-    *first* is what was asked first, *cookies* what it carried, *link_local* whether its target is on this link only.
+    *first* is what was asked first, *cookies* what it carried, *address* who answered it.
     """
 
     until: float
     first: Target | None = None
     cookies: frozenset[str] = frozenset()
-    link_local: bool = False
+    address: str = ""
 
 
 def failure_of(error: BaseException) -> HttpFailure | None:
@@ -96,13 +96,31 @@ class _Options:
             max_body=max_body,
             follow_redirects=False,
         )
+        self._hops: dict[tuple[object, ...], Request] = {}
 
-    def hop(self, request: httpx.Request, body: bytes) -> Request:
-        """What *request* asks of us; raises httpx's LocalProtocolError where it can't be meant."""
-        trip = _trip(request)
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
+    def hop(self, request: httpx.Request, body: bytes, trip: Trip) -> Request:
+        """What *request* asks of us; raises httpx's LocalProtocolError where it can't be meant.
+
+        Its deadline is the trip's, so that what is asked again and again is made once.
+        """
+        url, raw = str(request.url), request.headers.raw
+        if trip.first is not None or body:
+            return self._hop(request, url, raw, body, trip)
+        key = (url, request.method, *raw)
+        hop = self._hops.get(key)
+        if hop is None:
+            hop = self._hop(request, url, raw, body, trip)
+            if len(self._hops) >= MAX_HOPS:
+                self._hops.clear()
+            self._hops[key] = hop
+        return hop
+
+    def _hop(
+        self, request: httpx.Request, url: str, raw: list[tuple[bytes, bytes]], body: bytes, trip: Trip
+    ) -> Request:
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in raw]
         try:
-            target = Target.of(str(request.url))
+            target = Target.of(url)
             if trip.first is not None and target.origin != trip.first.origin:
                 headers = _without_credentials(headers, trip.cookies)
             return replace(
@@ -111,8 +129,7 @@ class _Options:
                 method=request.method,
                 headers=tuple([one for one in headers if one[0].lower() not in _OWN]),
                 body=body,
-                deadline=max(0.001, trip.until - time.monotonic()),
-                refuse_link_local=trip.first is not None and not trip.link_local,
+                refuse_link_local=trip.first is not None and not is_link_local(trip.address),
             )
         except RequestError as error:
             raise httpx.LocalProtocolError(str(error), request=request) from None
@@ -147,22 +164,14 @@ def _trip(request: httpx.Request) -> Trip:
     return Trip(time.monotonic() + (limits.get("read") or DEADLINE))
 
 
-def _noted(request: httpx.Request, answer: Answer) -> None:
-    trip = _trip(request)
+def _response(request: httpx.Request, answer: Answer, hop: Request, trip: Trip) -> httpx.Response:
+    """The answer as httpx's own. Its body is decoded already, so httpx reads it before it hears of the headers."""
     if trip.first is None:
-        trip.first = Target.of(str(request.url))
+        trip.first = hop.target
         trip.cookies = frozenset(request.headers.get("cookie", "").split("; "))
-        trip.link_local = is_link_local(answer.remote_address)
-
-
-def _response(request: httpx.Request, answer: Answer) -> httpx.Response:
-    """The answer as httpx's own. Its body is decoded already, so httpx meets it without Content-Encoding first."""
-    _noted(request, answer)
-    encoded = [(name, value) for name, value in answer.headers if name.lower() == "content-encoding"]
-    plain = [one for one in answer.headers if one not in encoded]
+        trip.address = answer.remote_address
     response = httpx.Response(
         answer.status,
-        headers=plain,
         stream=httpx.ByteStream(answer.body),
         request=request,
         extensions={
@@ -174,9 +183,13 @@ def _response(request: httpx.Request, answer: Answer) -> httpx.Response:
         },
     )
     response.read()
+    response.headers = httpx.Headers(answer.raw_headers)
     response.elapsed = datetime.timedelta(seconds=answer.elapsed)
-    for name, value in encoded:
-        response.headers[name] = value
+    return response
+
+
+def _answered(request: httpx.Request) -> httpx.Response:
+    response: httpx.Response = request.extensions.pop(ANSWERED)
     return response
 
 
@@ -187,24 +200,30 @@ def _raised(request: httpx.Request, failure: HttpFailure) -> httpx.TransportErro
 
 
 class Transport(_Options, httpx.BaseTransport):
-    """httpx's transport over `fetch`, in the calling thread. Options as httpx.HTTPTransport's of the same names."""
+    """httpx's transport over a thread that all of a process share. Options as httpx.HTTPTransport's of the same names."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to one hop, read whole."""
-        hop = self.hop(request, request.read())
+        if ANSWERED in request.extensions:
+            return _answered(request)
+        trip = _trip(request)
+        hop = self.hop(request, request.read(), trip)
         try:
-            answer = fetch(hop)
+            answer = background.ask(hop, trip.until)
         except HttpFailure as failure:
             raise _raised(request, failure) from None
-        return _response(request, answer)
+        return _response(request, answer, hop, trip)
 
 
 class AsyncTransport(_Options, httpx.AsyncBaseTransport):
-    """httpx's transport over a `Multi` that all of a process share, on a thread of its own."""
+    """As `Transport`, for `await`."""
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to one hop, read whole. What is cancelled goes on unheard until its deadline."""
-        hop = self.hop(request, await request.aread())
+        if ANSWERED in request.extensions:
+            return _answered(request)
+        trip = _trip(request)
+        hop = self.hop(request, await request.aread(), trip)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer | HttpFailure] = loop.create_future()
 
@@ -214,33 +233,13 @@ class AsyncTransport(_Options, httpx.AsyncBaseTransport):
             except RuntimeError:
                 return  # the loop that asked is closed: nobody is left to tell
 
-        _background().submit(hop, done)
+        background.submit(hop, done, trip.until)
         outcome = await future
         if isinstance(outcome, HttpFailure):
             raise _raised(request, outcome) from None
-        return _response(request, outcome)
+        return _response(request, outcome, hop, trip)
 
 
 def _settle(future: asyncio.Future[Any], outcome: Answer | HttpFailure) -> None:
     if not future.done():
         future.set_result(outcome)
-
-
-_running: list[Multi] = []
-_starting = threading.Lock()
-
-
-def _background() -> Multi:
-    with _starting:
-        if not _running:
-            _running.append(Multi())
-            threading.Thread(target=_run, args=(_running[0],), daemon=True, name="upcheck http").start()
-        return _running[0]
-
-
-def _run(multi: Multi) -> None:
-    while True:
-        multi.poll(60.0)
-
-
-os.register_at_fork(after_in_child=_running.clear)  # threads do not survive a fork

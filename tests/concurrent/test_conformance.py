@@ -1,0 +1,74 @@
+"""Whatever a suite tells when it is run plainly, it tells when its items run at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+SDISTS = {"h11": "h11", "iniconfig": "testing", "pluggy": "testing", "attrs": "tests"}  # and where their tests are
+# What looks at all objects of the process can't run beside others, and has no fixture or mark that would say so.
+PROCESS_WIDE = {"attrs": "not test_no_references_to_original_when_using_cached_property"}
+SUITE_TIMEOUT = 240
+
+
+def outcomes(folder: Path, tests: str, *arguments: str) -> dict[str, Any]:
+    """What pytest tells of *tests* in *folder*, by node ID."""
+    told = folder / "outcomes.json"
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "outcomes", "-p", "no:cacheprovider", tests, *arguments]
+    environ = os.environ | {"OUTCOMES": str(told), "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"}
+    environ.pop("PYTEST_ADDOPTS", None)
+    ran = subprocess.run(argv, cwd=folder, env=environ, capture_output=True, text=True, timeout=SUITE_TIMEOUT)
+    assert told.exists(), ran.stdout[-3000:] + ran.stderr[-3000:]
+    found: dict[str, Any] = json.loads(told.read_text())
+    told.unlink()
+    return found
+
+
+def differences(plain: Mapping[str, Any], concurrent: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    names = plain.keys() | concurrent.keys()
+    return {name: (plain.get(name), concurrent.get(name)) for name in names if plain.get(name) != concurrent.get(name)}
+
+
+@pytest.mark.parametrize("concurrency", [1, 32])
+def test_a_suite_that_is_hard_on_fixtures(tmp_path: Path, concurrency: int) -> None:
+    shutil.copy(HERE / "corpus.py", tmp_path / "test_corpus.py")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    plain = outcomes(tmp_path, "test_corpus.py")
+    at_once = outcomes(tmp_path, "test_corpus.py", f"--concurrency={concurrency}")
+    assert differences(plain["told"], at_once["told"]) == {}
+    assert plain["exit"] == at_once["exit"] == 1
+    assert len(plain["told"]) > 110
+
+
+@pytest.fixture(scope="session")
+def sdists(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sources of packages that are installed here, with the suites that they ship."""
+    folder = tmp_path_factory.mktemp("sdists")
+    wanted = [f"{name}=={version(name)}" for name in SDISTS]
+    argv = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(folder), *wanted]
+    subprocess.run(argv, check=True, timeout=SUITE_TIMEOUT)
+    for archive in folder.glob("*.tar.gz"):
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.parametrize("name", SDISTS)
+def test_a_suite_that_a_package_ships(sdists: Path, name: str) -> None:
+    (folder,) = sdists.glob(f"{name}-*/")
+    arguments = ["-k", PROCESS_WIDE[name]] if name in PROCESS_WIDE else []
+    plain = outcomes(folder, SDISTS[name], *arguments)
+    at_once = outcomes(folder, SDISTS[name], "--concurrency=32", *arguments)
+    assert differences(plain["told"], at_once["told"]) == {}
+    assert len(plain["told"]) > 50
