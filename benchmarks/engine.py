@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -127,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,7 +1,9 @@
 """How fast the history takes results, and answers for 30 days of them: `python -m benchmarks.history`.
 
 Writing: batches of 1,000, once with each of 100 checks ten times in a batch, once with 1,000 of 10,000 (the worst
-case: nothing can be added up before it is written), beside plain sqlite3's executemany into a table with an index.
+case: no two of a check in a batch), beside plain sqlite3's executemany into a table with an index. All folds are in the
+time, as is the close. Contended: the CPU time that a row costs, the worst case again, while the main thread is busy and
+lets go of the GIL often, as an engine is; what the main thread did meanwhile is taken off at its price alone.
 Reading: the availability and latency of 1,000 checks over 30 days and 10 million results (ROWS in the environment says
 otherwise), from rollups and, as a peer, from the rows.
 """
@@ -13,12 +15,13 @@ import os
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from upcheck.history import DAY, HOUR, History
-from upcheck.history.queries import raw_columns
+from upcheck.history.fold import tally
 from upcheck.history.tally import COLUMNS
 from upcheck.result import Outcome, Result
 
@@ -53,8 +56,11 @@ def written(folder: Path) -> dict[str, float]:
     now = time.time() - BATCHES
     for name, checks in (("rows_per_s", 100), ("distinct_rows_per_s", 10_000)):
         batches = [results(checks, batch * BATCH, now + batch) for batch in range(BATCHES)]
+        began = time.perf_counter()
         with History(folder / f"{name}.sqlite") as history:
-            figures[name] = rate(lambda batch: history.append(batches[batch]))  # noqa: B023
+            for batch in batches:
+                history.append(batch)
+        figures[name] = BATCHES * BATCH / (time.perf_counter() - began)
     db = sqlite3.connect(folder / "plain.sqlite", isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = NORMAL")
@@ -68,6 +74,43 @@ def written(folder: Path) -> dict[str, float]:
         db.execute("COMMIT")
 
     return figures | {"plain_rows_per_s": rate(plain)}
+
+
+def busy(go_on: Callable[[], bool]) -> int:
+    """Small pieces of Python, and the GIL let go of twice after each, for as long as *go_on* says; how many."""
+    done = 0
+    reader, writer = os.pipe()
+    while go_on():
+        os.write(writer, b"x")
+        os.read(reader, 1)
+        dict.fromkeys(range(50))
+        done += 1
+    os.close(reader)
+    os.close(writer)
+    return done
+
+
+def contended(folder: Path) -> dict[str, float]:
+    """Microseconds of CPU time a row beside a busy thread, in all and of them those that the busy thread waited."""
+    now = time.time() - 1000
+    batches = [results(10_000, batch * BATCH, now + batch) for batch in range(110)]
+    with History(folder / "contended.sqlite") as history:
+        for batch in batches[:50]:  # checks that are known, and hours that are begun
+            history.append(batch)
+        history.prune()
+        thread = threading.Thread(target=lambda: [history.append(batch) for batch in batches[50:]])
+        wall, cpu = time.perf_counter(), time.process_time()
+        thread.start()
+        done = busy(thread.is_alive)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    alone, end = time.process_time(), time.perf_counter() + 1
+    counted = busy(lambda: time.perf_counter() < end)
+    price = (time.process_time() - alone) / counted
+    rows = 60 * BATCH / 1e6
+    return {
+        "contended_us_per_row": (cpu - done * price) / rows,
+        "contended_lost_us_per_row": (wall - done * price) / rows,
+    }
 
 
 def fill(file: Path, now: float) -> None:
@@ -90,13 +133,9 @@ def fill(file: Path, now: float) -> None:
     )
     for _, statement in indexes:
         db.execute(statement)
-    columns, sums = ", ".join(COLUMNS), ", ".join(f"sum({name})" for name in COLUMNS)
     for span in (HOUR, DAY):
-        db.execute(
-            f"WITH one (start, check_id, {columns}) AS "
-            f"(SELECT CAST(started / {span} AS INTEGER) * {span}, check_id, {raw_columns()} FROM results) "
-            f"INSERT INTO rollups SELECT {span}, start, check_id, {sums} FROM one GROUP BY start, check_id"
-        )
+        sums = tally("results", start=f"CAST(started AS INTEGER) / {span} * {span}")
+        db.execute(f"INSERT INTO rollups SELECT {span}, start, check_id, {', '.join(COLUMNS)} FROM ({sums})")
     db.execute("COMMIT")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     db.close()
@@ -126,7 +165,7 @@ def asked(file: Path, now: float) -> dict[str, float]:
 def main() -> None:
     """Print the line."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = written(Path(folder))
+        figures = written(Path(folder)) | contended(Path(folder))
         now = float(int(time.time()))
         fill(Path(folder, "30d.sqlite"), now)
         figures |= asked(Path(folder, "30d.sqlite"), now)

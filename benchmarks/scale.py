@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
 from benchmarks import stage
 from upcheck.history import BUCKETS, Engine, History
@@ -12,7 +13,7 @@ CHECKS, EVERY, SECONDS = 10_000, "10s", 15
 FLOOD, FLOOD_SECONDS = 20_000, 10  # every 2 s: more than one core can do
 
 
-def said(folder: stage.Path) -> Engine:
+def said(folder: Path) -> Engine:
     """What the engine last said of itself."""
     with History(folder / ".upcheck/history.sqlite", read_only=True) as history:
         (engine,) = history.engines()

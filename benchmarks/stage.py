@@ -1,4 +1,4 @@
-"""What the benchmarks of the engine stand on: a target that answers, a repo that is watched, what a process has cost."""
+"""What the benchmarks of the engine stand on: a target, a repo that is watched, what a process has cost."""
 
 from __future__ import annotations
 

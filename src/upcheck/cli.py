@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -21,6 +21,7 @@ from upcheck.report import verdict
 from upcheck.result import ExitCode, exit_code
 from upcheck.settings import Settings, SettingsError, declared, nearest
 
+AT_ONCE = 8
 NEEDED = ("promtool", "amtool", "prometheus", "alertmanager")
 EXAMPLES = """\b
 Examples:
@@ -208,10 +209,16 @@ def _run(
             say(f"{'target':<11} {target}")
         return once.pytest(
             settings,
-            [f"--target={target}", *arguments],
+            [f"--target={target}", *_at_once(arguments), *arguments],
             terminal=verbose or bool(arguments),  # options of it may be among them; else it costs half a second
             progress=_progress if sys.stderr.isatty() else None,
         )
+
+
+def _at_once(arguments: Sequence[str]) -> list[str]:
+    """Some at a time, because only then a check that sleeps for ever is given up; unless the user wants otherwise."""
+    otherwise = ("-n", "--numprocesses", "--pdb", "--trace", "--setup-", "--concurrency", "-s")
+    return [] if any(one.startswith(otherwise) for one in arguments) else [f"--concurrency={AT_ONCE}"]
 
 
 def _progress(done: int, of: int) -> None:
@@ -225,7 +232,12 @@ def _bar() -> Callable[[int, int], None]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
     bar = Progress(
-        "checks     ", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+        "checks     ",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
     )
     task = bar.add_task("checks", total=None)
 

@@ -13,7 +13,9 @@ def pytest_runtest_logreport(report):
         xfail = bool(getattr(report, "wasxfail", None))
         sections = sorted(name for name, text in report.sections if text.strip()) if report.failed else []
         crash = getattr(report.longrepr, "reprcrash", None)
-        reason = re.sub(r"0x[0-9a-f]+|\d+\.\d+", "N", crash.message.partition("\n")[0]) if crash and report.failed else ""
+        reason = (
+            re.sub(r"0x[0-9a-f]+|\d+\.\d+", "N", crash.message.partition("\n")[0]) if crash and report.failed else ""
+        )
         TOLD.setdefault(report.nodeid, []).append([report.when, report.outcome, xfail, reason, sections])
 
 

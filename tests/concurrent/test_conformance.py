@@ -56,7 +56,19 @@ def sdists(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sources of packages that are installed here, with the suites that they ship."""
     folder = tmp_path_factory.mktemp("sdists")
     wanted = [f"{name}=={version(name)}" for name in SDISTS]
-    argv = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(folder), *wanted]
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "-q",
+        "--no-deps",
+        "--no-binary",
+        ":all:",
+        "-d",
+        str(folder),
+        *wanted,
+    ]
     subprocess.run(argv, check=True, timeout=SUITE_TIMEOUT)
     for archive in folder.glob("*.tar.gz"):
         with tarfile.open(archive) as packed:

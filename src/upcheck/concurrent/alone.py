@@ -10,13 +10,15 @@ _FIXTURES = frozenset(
     ("monkeypatch", "recwarn", "caplog", "capsys", "capsysbinary", "capteesys", "capfd", "capfdbinary", "pytester")
 )
 _MARKS = ("serial", "filterwarnings")
-_NAMES = frozenset(("warns", "deprecated_call", "catch_warnings", "simplefilter", "chdir", "redirect_stdout", "tracemalloc"))
+_NAMES = frozenset(
+    ("warns", "deprecated_call", "catch_warnings", "simplefilter", "chdir", "redirect_stdout", "tracemalloc")
+)
 
 
 def why_alone(item: pytest.Item, kinds: tuple[type[pytest.Item], ...] = ()) -> str:
     """Why *item* must run alone; empty where it can run beside others.
 
-    Functions and items of *kinds* can; what pytest or other plugins collect beside them (doctests, ...) is not known to.
+    Functions and items of *kinds* can; of what else is collected (doctests, ...) nobody knows.
     """
     if not isinstance(item, (pytest.Function, *kinds)):
         return f"it is a {type(item).__name__}"

@@ -174,18 +174,18 @@ class RunSession:
             object.__setattr__(self, name, value)
 
     def gethookproxy(self, fspath: Path) -> Any:
-        path, hooks = self._hooks  # type: ignore[attr-defined]
-        return hooks if fspath is path else self._real.gethookproxy(fspath)  # type: ignore[attr-defined]
+        path, hooks = self._hooks
+        return hooks if fspath is path else self._real.gethookproxy(fspath)
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[override]
     def __class__(self) -> type[pytest.Session]:  # so that isinstance(request.session, pytest.Session) holds
         return pytest.Session
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)  # type: ignore[attr-defined]
+        return getattr(self._real, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._real, name, value)  # type: ignore[attr-defined]
+        setattr(self._real, name, value)
 
 
 class _Fixtures:
@@ -241,7 +241,7 @@ def _copy(thing: Any, **changes: object) -> Any:
 
 
 @functools.cache
-def _slots(kind: type) -> tuple[str, ...]:
+def _slots(kind: Any) -> tuple[str, ...]:
     found = [name for part in kind.__mro__ for name in getattr(part, "__slots__", ())]
     return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
 

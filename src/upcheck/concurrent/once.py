@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
 import warnings
@@ -75,10 +76,8 @@ class Session:
                 self._beside.clear()
             while self._beside and len(self._active) < self._threads:
                 self._active.add(self._runner.start(self._beside.popleft()))
-            try:
+            with contextlib.suppress(queue.Empty):  # nothing has ended: time to look for what is overdue
                 self._take(self._done.get(timeout=TICK))
-            except queue.Empty:
-                pass  # noqa: S110 - nothing ended: time to look for what is overdue
             if time.monotonic() - looked > TICK:
                 self._abandon_overdue()
                 looked = time.monotonic()

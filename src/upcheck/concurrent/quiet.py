@@ -125,7 +125,7 @@ def quiet(config: pytest.Config, warned: Warned) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _telling(item: pytest.Item, when: str) -> Iterator[None]:
+def _telling(when: str) -> Iterator[None]:
     try:
         yield
     finally:
@@ -137,7 +137,7 @@ def _part_output(config: pytest.Config, stack: contextlib.ExitStack) -> None:
     capture: Any = config.pluginmanager.getplugin("capturemanager")
     if capture is None:
         return
-    capture.item_capture = lambda when, item: _telling(item, when)
+    capture.item_capture = lambda when, item: _telling(when)
     stack.callback(delattr, capture, "item_capture")
     if capture.is_globally_capturing():
         for name in ("stdout", "stderr"):
@@ -155,10 +155,10 @@ def _part_logs(config: pytest.Config, stack: contextlib.ExitStack) -> None:
     def runtest_for(item: pytest.Item, when: str) -> Iterator[None]:
         item.stash[caplog_records_key][when] = []
         item.stash[caplog_handler_key] = plugin.caplog_handler
-        with _telling(item, when):
+        with _telling(when):
             yield
 
-    plugin._runtest_for = runtest_for  # type: ignore[method-assign,assignment]
+    plugin._runtest_for = runtest_for  # type: ignore[method-assign]
     stack.callback(delattr, plugin, "_runtest_for")
     handler, root = _Records(), logging.getLogger()
     handler.setFormatter(plugin.formatter)

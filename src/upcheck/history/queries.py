@@ -84,13 +84,13 @@ def streak(db: sqlite3.Connection, check: str) -> Streak | None:
 
 def latest(db: sqlite3.Connection) -> list[Latest]:
     """Each check's last result, streak and totals, by name."""
+    both = ", ".join(f"ifnull(rollups.{name}, 0) + ifnull(waiting.{name}, 0)" for name in COLUMNS)
     query = f"""
-        SELECT name, outcome, started, duration, reason, facts, details, since, runs, last_held, {_SUMS}
-        FROM checks JOIN states ON states.check_id = id JOIN (
-            SELECT check_id AS number, {_COLUMNS} FROM rollups WHERE span = {ALL_TIME} AND start = 0
-            UNION ALL SELECT check_id, {_COLUMNS} FROM ({tally("recent")})
-        ) ON number = id
-        GROUP BY id ORDER BY name"""  # noqa: S608
+        SELECT name, outcome, started, duration, reason, facts, details, since, runs, last_held, {both}
+        FROM checks JOIN states ON states.check_id = id
+        LEFT JOIN rollups ON span = {ALL_TIME} AND rollups.start = 0 AND rollups.check_id = id
+        LEFT JOIN ({tally("recent")}) AS waiting ON waiting.check_id = id
+        ORDER BY name"""  # noqa: S608
     return [
         Latest(_result(row[:7]), Streak(Outcome(row[1]), *row[7:10]), Summary.of(row[0], row[10:]))
         for row in db.execute(query)

@@ -40,9 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--results", metavar="PATH", type=Path, action="append", default=[], help="append each result to PATH as JSON"
     )
-    group.addoption(
-        "--concurrency", metavar="N", type=int, default=0, help="run N checks at once, in this one process"
-    )
+    group.addoption("--concurrency", metavar="N", type=int, default=0, help="run N checks at once, in this one process")
     group.addoption(
         "--nagios", action="store_true", help="answer as a monitoring plugin: one line, exit code 0, 1, 2 or 3"
     )
@@ -175,7 +173,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if session.testsfailed and not option.continue_on_collection_errors:
         return None  # pytest says that it can't go on
-    once.Session(session, option.concurrency, Host((items.Item,), make_report), timeout=_timeout, lost=reports_of_lost).run()
+    once.Session(
+        session, option.concurrency, Host((items.Item,), make_report), timeout=_timeout, lost=reports_of_lost
+    ).run()
     return True
 
 
@@ -208,7 +208,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest) -> Generator[None, object, object]:
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
     """Run a fixture that is a coroutine, or an asynchronous generator, on the same loop."""
     function = fixturedef.func
     made = None if "anyio_backend" in request.fixturenames else coroutines.on_loop(function, request.config)
@@ -253,7 +255,7 @@ def promtool(pytestconfig: pytest.Config) -> Path:
 
 @pytest.fixture
 def http(request: pytest.FixtureRequest) -> Client | AsyncClient:
-    """An httpx client for the target: `http.get("/health")`; other hosts by their full URL. To be awaited in `async def`.
+    """An httpx client for the target: `http.get("/health")`; other hosts by their full URL. Await it in `async def`.
 
     The check's timeout bounds each request as a whole; each opens a connection of its own; proxy variables are
     not read.

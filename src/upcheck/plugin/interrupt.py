@@ -12,7 +12,7 @@ _watching = False
 
 def watch() -> None:
     """Take note of SIGINT from now on; what it does stays as it is. Someone else's handler is left alone."""
-    global _watching  # noqa: PLW0603 - a process has one handler of a signal
+    global _watching
     if threading.current_thread() is threading.main_thread():
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             signal.signal(signal.SIGINT, _handle)

@@ -93,7 +93,14 @@ def reports_of_lost(run: Run, told: str, code: str) -> list[pytest.TestReport]:
     item = run.item
     known = standing(item)
     exchange = run.own.stash.get(EXCHANGE, {}) if run.own is not None else {}
-    facts = {"kind": Kind.CHECK.value, **(known.facts if known else {}), **exchange, "reason": told, "got": told, "code": code}
+    facts = {
+        "kind": Kind.CHECK.value,
+        **(known.facts if known else {}),
+        **exchange,
+        "reason": told,
+        "got": told,
+        "code": code,
+    }
     order = ("setup", "call", "teardown")
     reports = []
     for when in order:

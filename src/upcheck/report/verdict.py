@@ -14,6 +14,8 @@ from upcheck.result import Kind, Outcome, Result
 _TITLES = {Kind.CHECK: "checks", Kind.RULE: "rules", Kind.CONFIG: "configs"}
 _GOOD = {Kind.CHECK: "held", Kind.RULE: "held", Kind.CONFIG: "valid"}
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
+MAX_BLOCKS = 50  # failures told in full
+MAX_REASONS = 10  # reasons that the rest is counted by
 Style = Callable[[str, str], str]  # a text and the name of a colour
 
 
@@ -71,16 +73,30 @@ def _proven(results: Sequence[Result], alerts: set[str]) -> str:
 def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], style: Style = plain) -> list[str]:
     """A block for each result that did not hold: where it stands, what was asked, got and wanted, since when.
 
-    What has one cause is one block.
+    What has one cause is one block. Beyond MAX_BLOCKS the rest is counted, by reason.
     """
     bad = [result for result in results if result.outcome in (Outcome.FAILED, Outcome.ERROR)]
     causes = Counter(map(_cause, bad))
     lines: list[str] = []
+    blocks, rest = 0, Counter[str]()
     for result in bad:
-        if others := causes.pop(_cause(result), 0):
-            more = [f"  and {others - 1} more for the same reason"] if others > 1 else []
-            lines += [*_block(result, streak, style), *more, ""]
+        if not (others := causes.pop(_cause(result), 0)):
+            continue
+        if blocks == MAX_BLOCKS:
+            rest[result.reason.partition("\n")[0][:100]] += others
+            continue
+        blocks += 1
+        more = [f"  and {others - 1} more for the same reason"] if others > 1 else []
+        lines += [*_block(result, streak, style), *more, ""]
+    if rest:
+        lines += [f"and {sum(rest.values())} more", *_digest(rest), ""]
     return lines
+
+
+def _digest(reasons: Counter[str]) -> list[str]:
+    shown = [f"  {count:>6} {reason}" for reason, count in reasons.most_common(MAX_REASONS)]
+    left = len(reasons) - len(shown)
+    return [*shown, f"         and {left} reasons more"] if left else shown
 
 
 def _cause(result: Result) -> tuple[object, ...]:

@@ -18,7 +18,9 @@ def main(argv: list[str]) -> int:
     """Run pytest with the engine as its loop; the exit code."""
     engine = Engine(Options.from_json(argv[0]), Link.inherited())
     checks = Settings.load(Path.cwd()).checks
-    arguments = ["-p", "no:terminal", "-p", "no:cacheprovider", "--continue-on-collection-errors", *argv[1:], str(checks)]
+    # What a check left open, or raised in a thread of its own, is no reason for the engine to end with a traceback.
+    without = [f"-pno:{name}" for name in ("terminal", "cacheprovider", "unraisableexception", "threadexception")]
+    arguments = [*without, "--continue-on-collection-errors", *argv[1:], str(checks)]
     code = pytest.main(arguments, plugins=[engine])
     if engine.problem:
         sys.stderr.write(f"{engine.problem}\n")

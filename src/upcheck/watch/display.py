@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from upcheck.watch.schedule import Schedule
     from upcheck.watch.writer import Lag
 
+_CROSS = "\N{MULTIPLICATION SIGN}"
 _BARS = "▁▂▃▄▅▆▇█"
 _COLOURS = {Outcome.HELD: "green", Outcome.FAILED: "red", Outcome.ERROR: "magenta", Outcome.SKIPPED: "dim"}
 REFRESH = 0.5  # seconds between two pictures of the live view
@@ -59,7 +60,9 @@ class Display:
         """Say that a check has another outcome than before."""
         row = self._board.rows[result.check]
         if self._json:
-            facts = {key: result.facts[key] for key in ("asked", "got", "want", "code", "severity") if key in result.facts}
+            facts = {
+                key: result.facts[key] for key in ("asked", "got", "want", "code", "severity") if key in result.facts
+            }
             values = {"check": result.check, "outcome": result.outcome, "duration": round(result.duration, 6)}
             self._tell("changed", **values, reason=result.reason, since=row.since, **facts)
         else:
@@ -123,7 +126,8 @@ def picture(board: Board, schedule: Schedule, lag: Lag, rate: float, height: int
     from rich.text import Text
 
     counts = [f"{board.counts[outcome]} {WORD[outcome].lower()}" for outcome in Outcome if board.counts[outcome]]
-    head = f" upcheck  {'  '.join(counts)}   {rate:.1f} checks/s   lag p99 {lag.p99() * 1000:.0f} ms   {_clock(time.time())}"
+    told = f"{rate:.1f} checks/s   lag p99 {lag.p99() * 1000:.0f} ms   {_clock(time.time())}"
+    head = f" upcheck  {'  '.join(counts)}   {told}"
     table = Table(title=Text(head, style="bold"), title_justify="left", box=None, show_header=False, padding=(0, 1))
     for _ in range(5):
         table.add_column(no_wrap=True, overflow="ellipsis")
@@ -160,7 +164,9 @@ def _add(table: Any, row: Row, schedule: Schedule) -> None:
 def sparkline(durations: Sequence[float | None]) -> str:
     """The durations as bars, the longest of them as high as it goes; a cross where a check did not hold."""
     top = max((one for one in durations if one), default=0.0)
-    return "".join("×" if one is None else _BARS[min(7, int(one / top * 7.99))] if top else _BARS[0] for one in durations)
+    return "".join(
+        _CROSS if one is None else _BARS[min(7, int(one / top * 7.99))] if top else _BARS[0] for one in durations
+    )
 
 
 def _clock(moment: float) -> str:

@@ -100,6 +100,7 @@ class Engine:
             self._files.close()
         finally:
             self._writer.close()
+        self._link.say("ended")
         return True
 
     def _stop(self, number: int, _: object) -> None:

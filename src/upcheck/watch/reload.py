@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from _pytest.runner import collect_one_node
@@ -145,7 +145,9 @@ class Files:
     def _collect(self, path: Path) -> str:
         """Take over what *path* says now; a sentence, empty where there is nothing to say."""
         name, folder = self._name(path), self._folder(path)
-        collectors = self._session.gethookproxy(path).pytest_collect_file(file_path=path, parent=folder or self._session)
+        collectors = self._session.gethookproxy(path).pytest_collect_file(
+            file_path=path, parent=folder or self._session
+        )
         before = _forget_module(self._items.get(path, []))
         items: list[pytest.Item] = []
         for collector in (one for found in collectors for one in (found if isinstance(found, list) else [found])):
@@ -181,7 +183,7 @@ class Files:
         return Change(told=[f"not everything can be read, all runs on as it was: {why}"])
 
 
-def _forget_module(items: list[pytest.Item]) -> dict[str, object]:
+def _forget_module(items: list[pytest.Item]) -> dict[str, ModuleType]:
     """Have the module that *items* come from imported anew; what sys.modules had."""
     module = next((node for item in items[:1] for node in item.listchain() if isinstance(node, pytest.Module)), None)
     name = module.obj.__name__ if module is not None else ""

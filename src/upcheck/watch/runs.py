@@ -52,13 +52,15 @@ class Runs:
         self._runs: set[Run] = set()
         self._lost: dict[str, Run] = {}  # given up; their threads may be at it still
         self._retired: list[tuple[World, set[Run]]] = []
-        self.renew()
+        self._begin()
 
     def renew(self) -> None:
         """Set wider fixtures up anew for what starts from now on; the old ones are torn down when nobody uses them."""
-        if hasattr(self, "_world"):
-            self._retired.append((self._world, set(self._runs)))
-            self._runner.close()
+        self._retired.append((self._world, set(self._runs)))
+        self._runner.close()
+        self._begin()
+
+    def _begin(self) -> None:
         self._world = World()
         self.since = time.monotonic()
         self._session._setupstate = self._world

@@ -106,7 +106,7 @@ class Schedule:
     def retry(self, entry: Entry, now: float) -> float | None:
         """Plan another attempt of the run of *entry*: its moment, or None where the next run comes before."""
         first, most = BACKOFF
-        moment = now + min(most, first * 2 ** (entry.attempt - 1)) * self._random.uniform(0.8, 1.2)
+        moment: float = now + min(most, first * 2.0 ** (entry.attempt - 1)) * self._random.uniform(0.8, 1.2)
         if moment >= entry.due:
             return None
         entry.attempt += 1

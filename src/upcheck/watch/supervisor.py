@@ -39,9 +39,10 @@ class Supervisor:
         self._arguments = arguments
         self._say = say
         self._engine: subprocess.Popen[bytes] | None = None
-        self._signals = 0
+        self._signals: list[int] = []
         self._stopped = threading.Event()
         self._ready = False
+        self._ended = False  # as it should: a check may end the engine with exit code 0
         self._blamed: Counter[str] = Counter()
 
     def run(self) -> int:
@@ -54,10 +55,10 @@ class Supervisor:
             with tempfile.TemporaryFile() as slots:
                 code = self._once(slots.fileno())
                 suspects = in_flight(slots.fileno())
-            if code == RELOAD:
+            if code == RELOAD and self._ended:
                 self._options = replace(self._options, suspects=[])
                 continue
-            if self._signals or code == 0 or (not self._ready and code > 0):
+            if self._signals or self._ended or (not self._ready and code > 0):
                 return max(code, 0)
             if time.monotonic() - began > STEADY:
                 pause = BACKOFF[0]
@@ -72,16 +73,14 @@ class Supervisor:
             del self._blamed[check]
         self._blamed.update(suspects)
         banned = {check for check, deaths in self._blamed.items() if deaths >= BAN}
-        self._options = replace(
-            self._options, suspects=suspects, banned=sorted({*self._options.banned, *banned})
-        )
+        self._options = replace(self._options, suspects=suspects, banned=sorted({*self._options.banned, *banned}))
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         if number != signal.SIGHUP:
-            self._signals += 1
+            self._signals.append(number)
             self._stopped.set()
         if self._engine is not None and self._engine.poll() is None:
-            self._engine.send_signal(signal.SIGKILL if self._signals > 1 else number)
+            self._engine.send_signal(signal.SIGKILL if len(self._signals) > 1 else number)
 
     def _once(self, slots: int) -> int:
         """Run one engine to its end; its exit code, negative for a signal."""
@@ -114,6 +113,7 @@ class Supervisor:
                     heard = time.monotonic()
                     if "ready" in said:
                         ready = self._ready = True
+                    self._ended = "ended" in said
                     notify("READY=1" if "ready" in said else "STOPPING=1" if "stopping" in said else "WATCHDOG=1")
                 elif time.monotonic() - heard > (HANG if ready else START):
                     engine.kill()

@@ -31,9 +31,12 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-def fetch(request: Request) -> Answer:
-    """The answer to *request*, within its deadline; raises HttpFailure. Any number of threads may call at once."""
-    walk = journey(request)
+def fetch(request: Request, until: float | None = None) -> Answer:
+    """The answer to *request*, within its deadline; raises HttpFailure. Any number of threads may call at once.
+
+    *until*, a monotonic second, is there in place of the request's own deadline.
+    """
+    walk = journey(request, until)
     step = next(walk)
     try:
         while True:

@@ -1,0 +1,286 @@
+"""`upcheck watch` as its users meet it: real processes, real files, real signals."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Repo, Serve, answer
+from tests.watch.conftest import Watching
+from upcheck.history import History
+from upcheck.result import Outcome
+
+QUICK = """
+from upcheck import check
+
+@check(every="300ms", timeout="2s")
+def test_quick(): pass
+"""
+
+
+def outcomes(repo: Repo, check: str) -> list[Outcome]:
+    with History(repo.path / ".upcheck/history.sqlite") as history:
+        return [result.outcome for result in history.results(check)]
+
+
+def test_checks_run_for_ever_and_are_kept(repo: Repo, watching: Watching, serve: Serve) -> None:
+    url = serve(answer("200 OK", "fine"))
+    repo.write("checks/test_a.py", QUICK + "\n@check(every='300ms')\ndef test_bad(): assert 1 == 2\n")
+    repo.write("checks/b.yml", "checks:\n  - {name: page, url: /, every: 300ms, expect: {body: fine}}\n")
+    watch = watching("--target", url)
+    assert watch.started()["checks"] == 3
+    bad = watch.changed("test_bad", "failed")
+    assert bad["reason"] == "assert 1 == 2"
+    assert bad["want"] == "assert 1 == 2" or "assert 1 == 2" in bad["want"]
+    time.sleep(2.5)
+    assert watch.stop() == 0
+    for name, outcome in (
+        ("test_a.py::test_quick", "held"),
+        ("b.yml::page", "held"),
+        ("test_a.py::test_bad", "failed"),
+    ):
+        found = outcomes(repo, f"checks/{name}")
+        assert 5 <= len(found) <= 25, name
+        assert set(found) == {Outcome(outcome)}
+    with History(repo.path / ".upcheck/history.sqlite") as history:
+        (engine,) = history.engines()
+        (page,) = history.results("checks/b.yml::page", limit=1)
+    assert (engine.shard, engine.checks, engine.missed) == ("1/1", 3, 0)
+    assert engine.runs >= 15
+    assert engine.lag_count == engine.runs
+    assert set(page.facts["phases"]) == {"resolve", "connect", "tls", "processing", "transfer"}
+    assert page.facts["status"] == 200
+
+
+def test_a_change_is_told_once_and_so_is_its_end(repo: Repo, watching: Watching) -> None:
+    flag = repo.path / "down"
+    repo.write(
+        "checks/test_a.py",
+        f"from pathlib import Path\nfrom upcheck import check\n\n@check(every='300ms')\n"
+        f"def test_flag(): assert not Path({str(flag)!r}).exists()\n",
+    )
+    watch = watching()
+    watch.started()
+    time.sleep(1)
+    flag.touch()
+    watch.changed("test_flag", "failed")
+    time.sleep(1)
+    flag.unlink()
+    held = watch.changed("test_flag", "held")
+    assert watch.stop() == 0
+    changes = [event["outcome"] for event in watch.events if event["event"] == "changed"]
+    assert changes == ["failed", "held"]
+    assert held["since"] >= held["time"] - 2
+
+
+def test_retries_come_before_belief(repo: Repo, watching: Watching) -> None:
+    tries = repo.path / "tries"
+    repo.write(
+        "checks/test_a.py",
+        f"""
+from pathlib import Path
+from upcheck import check
+
+TRIES = Path({str(tries)!r})
+
+@check(every="5s", retries=2)
+def test_third_time_lucky():
+    TRIES.open("a").write("x")
+    assert len(TRIES.read_text()) % 3 == 0
+""",
+    )
+    watch = watching()
+    watch.started()
+    time.sleep(9)
+    assert watch.stop() == 0
+    check = "checks/test_a.py::test_third_time_lucky"
+    with History(repo.path / ".upcheck/history.sqlite") as history:
+        results = history.results(check)
+    assert results
+    assert {result.outcome for result in results} == {Outcome.HELD}
+    assert results[0].facts["attempts"] == 3
+    assert len(tries.read_text()) == 3 * len(results)
+
+
+def test_a_change_of_a_file_is_taken_over_and_a_broken_one_is_not(repo: Repo, watching: Watching) -> None:
+    repo.write("checks/test_a.py", QUICK)
+    repo.write("checks/b.yml", "checks:\n  - {name: page, url: 'http://127.0.0.1:1/', every: 500ms, timeout: 400ms}\n")
+    watch = watching()
+    watch.started()
+    watch.changed("page", "failed")
+    repo.write("checks/test_a.py", QUICK.replace("pass", "assert 'new' == 'version'"))
+    watch.changed("test_quick", "failed")
+    repo.write("checks/test_a.py", QUICK.replace("pass", "assert 'new' ==") + "\n")
+    broken = watch.wait(lambda event: event["event"] == "reloaded")
+    assert "checks/test_a.py can't be read, its last good version runs on: SyntaxError" in broken["text"]
+    repo.write("checks/b.yml", "checks:\n  - {name: pag\n")
+    broken = watch.wait(lambda event: event["event"] == "reloaded")
+    assert "checks/b.yml can't be read, its last good version runs on" in broken["text"]
+    time.sleep(1.5)
+    with History(repo.path / ".upcheck/history.sqlite") as history:
+        (engine,) = history.engines()
+        (last,) = history.results("checks/test_a.py::test_quick", limit=1)
+    assert list(engine.stale) == ["checks/b.yml", "checks/test_a.py"]
+    assert last.outcome is Outcome.FAILED
+    assert last.started > time.time() - 2
+    repo.write("checks/test_a.py", QUICK + "\n# good again\n")
+    watch.changed("test_quick", "held")
+    repo.write("checks/test_new.py", QUICK.replace("test_quick(): pass", "test_new(): assert 0"))
+    watch.changed("test_new", "failed")
+    (repo.path / "checks/test_new.py").unlink()
+    gone = watch.wait(lambda event: event["event"] == "reloaded" and "gone" in event["text"])
+    assert gone["text"] == "checks/test_new.py: gone, and its checks with it"
+    assert watch.stop() == 0
+
+
+def test_a_change_below_them_all_starts_a_new_process(repo: Repo, watching: Watching) -> None:
+    repo.write("conftest.py", "import pytest\n\n@pytest.fixture\ndef value():\n    return 1\n")
+    repo.write(
+        "checks/test_a.py",
+        "from upcheck import check\n\n@check(every='300ms')\ndef test_value(value): assert value == 1\n",
+    )
+    watch = watching()
+    watch.started()
+    before = watch.engine.pid
+    repo.write("conftest.py", "import pytest\n\n@pytest.fixture\ndef value(:\n")
+    held_back = watch.wait(lambda event: event["event"] == "reloaded")
+    assert "not everything can be read, all runs on as it was" in held_back["text"]
+    assert watch.engine.pid == before
+    repo.write("conftest.py", "import pytest\n\n@pytest.fixture\ndef value():\n    return 22\n")
+    watch.changed("test_value", "failed")
+    assert watch.engine.pid != before
+    before = watch.engine.pid
+    watch.process.send_signal(signal.SIGHUP)
+    watch.started()
+    assert watch.engine.pid != before
+    assert watch.stop() == 0
+
+
+def test_wider_fixtures_are_set_up_once_and_torn_down_at_the_end(repo: Repo, watching: Watching) -> None:
+    told = repo.path / "told"
+    repo.write(
+        "checks/test_a.py",
+        f"""
+import pytest
+from upcheck import check
+
+@pytest.fixture(scope="module")
+def server():
+    open({str(told)!r}, "a").write("up ")
+    yield
+    open({str(told)!r}, "a").write("down ")
+
+@check(every="200ms")
+@pytest.mark.parametrize("number", range(3))
+def test_it(server, number): pass
+""",
+    )
+    watch = watching()
+    watch.started()
+    time.sleep(2)
+    assert told.read_text() == "up "
+    assert watch.stop() == 0
+    assert told.read_text() == "up down "
+    told.unlink()
+    watch = watching("--fixture-lifetime", "1s")
+    watch.started()
+    time.sleep(3)
+    assert watch.stop() == 0
+    words = told.read_text().split()
+    assert words.count("up") == words.count("down") >= 2
+
+
+def test_sigterm_lets_runs_end(repo: Repo, watching: Watching) -> None:
+    done = repo.path / "done"
+    repo.write(
+        "checks/test_a.py",
+        f"import time\nfrom upcheck import check\n\n@check(every='1h', timeout='5s')\n"
+        f"def test_slow():\n    time.sleep(2)\n    open({str(done)!r}, 'w').write('x')\n",
+    )
+    watch = watching()
+    watch.started()
+    end = time.monotonic() + 15
+    while not watch.engine.num_threads() > 3 and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(11)  # its first run comes within ten seconds
+    if not done.exists():
+        assert watch.stop() == 0
+    assert done.exists()
+
+
+def test_a_second_sigterm_does_not_wait(repo: Repo, watching: Watching) -> None:
+    repo.write(
+        "checks/test_a.py",
+        "import time\nfrom upcheck import check\n\n@check(every='500ms', timeout='1m')\n"
+        "def test_slow(): time.sleep(50)\n",
+    )
+    watch = watching()
+    watch.started()
+    time.sleep(1.5)
+    watch.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    began = time.monotonic()
+    watch.stop()
+    assert time.monotonic() - began < 3
+
+
+def test_systemd_is_told(repo: Repo, watching: Watching, tmp_path: Path) -> None:
+    repo.write("checks/test_a.py", QUICK)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bus:
+        address = str(tmp_path / "notify")
+        bus.bind(address)
+        bus.settimeout(20)
+        watch = watching(NOTIFY_SOCKET=address)
+        states = [bus.recv(100).decode()]
+        while "WATCHDOG=1" not in states:
+            states.append(bus.recv(100).decode())
+        watch.stop()
+        while "STOPPING=1" not in states:
+            states.append(bus.recv(100).decode())
+    assert states[0] == "READY=1"
+
+
+def test_two_engines_on_one_history(repo: Repo, watching: Watching) -> None:
+    repo.write("checks/test_a.py", QUICK)
+    first = watching()
+    first.started()
+    second = watching()
+    assert second.process.wait(20) == 3
+    assert f"in use by another engine, process {first.engine.pid}" in second.errors.read_text()
+    assert first.stop() == 0
+
+
+def test_shards_share_the_checks(repo: Repo, watching: Watching) -> None:
+    repo.write(
+        "checks/test_a.py",
+        "import pytest\nfrom upcheck import check\n\n@check(every='1s')\n@pytest.mark.parametrize('n', range(40))\n"
+        "def test_it(n): pass\n",
+    )
+    counts = []
+    for shard in ("1/2", "2/2"):
+        watch = watching("--shard", shard)
+        counts.append(watch.started()["checks"])
+    assert sum(counts) == 40
+    assert min(counts) >= 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--shard", "3/2"], "--shard 3/2: expected I/N with I from 1 to N, such as 2/3"),
+        (["--fixture-lifetime", "soon"], "--fixture-lifetime: expected a duration such as '30s'"),
+        (["--target", "shop.example"], "target shop.example: expected a URL; did you mean http://shop.example?"),
+        (["-k", "(("], "Wrong expression passed to '-k'"),
+    ],
+)
+def test_what_can_t_be_meant_is_said_at_once(
+    repo: Repo, watching: Watching, arguments: list[str], sentence: str
+) -> None:
+    repo.write("checks/test_a.py", QUICK)
+    watch = watching(*arguments)
+    assert watch.process.wait(20) == 2
+    assert sentence in watch.errors.read_text()
