@@ -6,12 +6,18 @@ PACKAGE := --constraint constraints.txt --editable '.[dev]'
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help check collector tools clean
+.PHONY: help check run watch collector tools clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 check: $(READY) ## prove everything: live checks against a collector, rule tests, configurations
 	@$(BIN)/upcheck check $(ARGS)
+
+run: $(READY) ## the live checks once, many at a time: for cron
+	@$(BIN)/upcheck run $(ARGS)
+
+watch: $(READY) ## the live checks for ever, until Ctrl-C
+	@$(BIN)/upcheck watch $(ARGS)
 
 collector: $(READY) ## serve this host's metrics and health until Ctrl-C
 	@$(BIN)/python collector.py
@@ -51,3 +57,7 @@ lint: $(READY) ## ruff and mypy
 bench: $(READY) ## the figures, a JSON line each
 	@$(BIN)/python -m benchmarks.rules
 	@$(BIN)/python -m benchmarks.startup
+	@$(BIN)/python -m benchmarks.suite
+	@$(BIN)/python -m benchmarks.engine
+	@$(BIN)/python -m benchmarks.scale
+	@$(BIN)/python -m benchmarks.history

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,14 +92,14 @@ def busy(go_on: Callable[[], bool]) -> int:
 
 
 def contended(folder: Path) -> dict[str, float]:
-    """Microseconds of CPU time a row beside a busy thread, in all and of them those that the busy thread waited."""
+    """Microseconds a row beside a busy thread: of CPU time, and of the time that the busy thread has lost."""
     now = time.time() - 1000
     batches = [results(10_000, batch * BATCH, now + batch) for batch in range(110)]
     with History(folder / "contended.sqlite") as history:
         for batch in batches[:50]:  # checks that are known, and hours that are begun
             history.append(batch)
         history.prune()
-        thread = threading.Thread(target=lambda: [history.append(batch) for batch in batches[50:]])
+        thread = threading.Thread(target=lambda: deque(map(history.append, batches[50:])))
         wall, cpu = time.perf_counter(), time.process_time()
         thread.start()
         done = busy(thread.is_alive)

@@ -17,11 +17,18 @@ FLOORS = {
     "words": ["result", "settings", "declaration", "documents"],
     "sources": ["command", "tools", "promtool", "alertmanager", "system", "history", "probes"],
     "judgement": ["rules", "yaml_checks", "health", "metrics"],
-    "hosts": ["plugin", "report", "collector", "run", "scaffold"],
+    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold"],
     "doors": ["cli"],
 }
 FLOOR = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}
-NEVER = {("plugin", "collector"), ("collector", "plugin"), ("report", "plugin")}
+NEVER = {
+    ("plugin", "collector"),
+    ("collector", "plugin"),
+    ("report", "plugin"),
+    ("concurrent", "plugin"),
+    ("plugin", "watch"),
+    ("collector", "watch"),
+}
 
 
 def rooms() -> dict[str, list[Path]]:

@@ -4,7 +4,9 @@ import json
 import math
 import random
 import sqlite3
+import tempfile
 from bisect import bisect_left
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from upcheck.history import BUCKETS, DAY, HOUR, VERSION, Claim, ClaimError, Engine, History, HistoryError, Summary
+from upcheck.history.fold import fold, waiting
+from upcheck.history.tally import COLUMNS
 from upcheck.result import Outcome, Result
 
 NOW = 1_700_000_000.0
@@ -188,6 +192,54 @@ def test_a_history_of_version_1_keeps_its_results_and_gets_rollups(tmp_path: Pat
         assert [one.result.check for one in history.latest()] == ["a", "b"]
     assert rows(file, "PRAGMA user_version") == [(VERSION,)]
     assert rows(file, "PRAGMA auto_vacuum") == [(2,)]
+
+
+VERSION_2 = f"""
+CREATE TABLE checks (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, facts TEXT NOT NULL, started REAL, duration REAL, outcome TEXT,
+    reason TEXT, details TEXT, since REAL, runs INTEGER, last_held REAL
+) STRICT;
+CREATE TABLE results (
+    check_id INTEGER NOT NULL REFERENCES checks, started REAL NOT NULL, duration REAL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, facts TEXT NOT NULL
+) STRICT;
+CREATE INDEX results_by_check ON results (check_id, started);
+CREATE INDEX results_by_time ON results (started);
+CREATE TABLE rollups (
+    span INTEGER NOT NULL, start INTEGER NOT NULL, check_id INTEGER NOT NULL REFERENCES checks,
+    {", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in COLUMNS)},
+    PRIMARY KEY (span, start, check_id)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE kept (what TEXT PRIMARY KEY, since REAL NOT NULL) STRICT;
+CREATE TABLE engines (shard TEXT PRIMARY KEY, engine TEXT NOT NULL) STRICT;
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = 2;
+INSERT INTO checks VALUES (1, 'a', '{{"line":3}}', {NOW}, 0.5, 'failed', 'why', '', {NOW - 10}, 2, {NOW - 20}),
+    (2, 'never ran', '{{}}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+INSERT INTO results VALUES (1, {NOW - 10}, 0.5, 'failed', 'why', ''), (1, {NOW}, 0.5, 'failed', 'why', '');
+INSERT INTO rollups VALUES (0, 0, 1, 7, 2, 0, 0, 4.5, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0),
+    (86400, {NOW // DAY * DAY:.0f}, 1, 0, 2, 0, 0, 1.0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0),
+    (3600, {NOW // HOUR * HOUR:.0f}, 1, 0, 2, 0, 0, 1.0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0);
+"""
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_history_of_version_2_keeps_all_that_it_says(tmp_path: Path, read_only: bool) -> None:
+    file = tmp_path / "h.sqlite"
+    db = sqlite3.connect(file)
+    db.executescript(VERSION_2)
+    db.close()
+    with History(file, read_only=read_only) as history:
+        assert history.results("a") == [result(Outcome.FAILED, at) for at in (NOW - 10, NOW)]
+        (latest,) = history.latest()
+        assert latest.result == result(Outcome.FAILED, NOW)
+        assert (latest.streak.since, latest.streak.runs, latest.streak.last_held) == (NOW - 10, 2, NOW - 20)
+        assert latest.totals.runs == 9
+        assert history.summary("a", DAY, now=NOW).runs == 2
+    with History(file) as history:
+        history.append([result(Outcome.FAILED, NOW + 1), result(started=NOW, check="never ran")])
+        assert [(one.streak.runs, one.totals.runs) for one in history.latest()] == [(3, 10), (1, 1)]
+    assert rows(file, "PRAGMA user_version") == [(VERSION,)]
 
 
 def counted(results: list[Result]) -> tuple[dict[Outcome, int], list[int]]:
@@ -420,3 +472,133 @@ def test_a_clock_that_is_ahead_deletes_nothing(tmp_path: Path) -> None:
         history.append([result(started=NOW)])
         assert history.prune(NOW + 365 * DAY) == 0
         assert len(history.results("a")) == 1
+
+
+def answers(history: History) -> list[object]:
+    """What *history* says when it is asked everything; sums of seconds as exact as any order of addition gives."""
+    windows = (60.0, 1800.0, HOUR, 5.5 * HOUR, 26 * HOUR, 3 * DAY, 40 * DAY, 410.7 * DAY, 411.3 * DAY)
+    summaries = [one for window in windows for one in history.summaries("", window, now=NOW)]
+    latest = history.latest()
+    return [
+        [replace(one, seconds=round(one.seconds, 6)) for one in summaries],
+        [replace(one, totals=replace(one.totals, seconds=round(one.totals.seconds, 6))) for one in latest],
+        [history.streak(one.check) for one in summaries],
+        [history.results(one.check, since=since, limit=limit)
+         for one in summaries for since in (0.0, NOW - DAY) for limit in (-1, 3)],
+        [history.listed("", window, limit=limit, now=NOW) for window in windows for limit in (1, 7, 1000)],
+    ]  # fmt: skip
+
+
+runs = st.builds(
+    Result,
+    st.sampled_from(["a", "b", "c"]),
+    st.sampled_from(list(Outcome)),
+    st.one_of(
+        st.floats(NOW - 4 * DAY, NOW + HOUR),
+        st.floats(NOW - 412 * DAY, NOW - 410 * DAY),
+        st.sampled_from([NOW - 1, NOW // HOUR * HOUR, NOW // DAY * DAY]),
+    ),
+    st.one_of(st.floats(0, 20), st.sampled_from([*BUCKETS, -1.0, math.inf])),
+    facts=st.sampled_from([{"line": 3}, {"line": 3, "got": "x"}, {}]),
+)
+
+
+@given(st.lists(st.tuples(st.lists(runs, max_size=40), st.sampled_from(["", "fold", "prune"])), max_size=6))
+@settings(deadline=None, max_examples=60)
+def test_a_fold_changes_no_answer(batches: list[tuple[list[Result], str]]) -> None:
+    batches = [([replace(one, duration=5.0) if not 0 <= one.duration < math.inf else one for one in batch], then)
+               for batch, then in batches]  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder, History(Path(folder, "h.sqlite")) as history:
+        for batch, then in batches:
+            history.append(batch)
+            if then == "fold":
+                fold(history._db)
+            elif then == "prune":
+                history.prune(NOW, keep=DAY)
+        before = answers(history)
+        every = [one for batch, _ in batches for one in batch]
+        assert sum(one.totals.runs for one in history.latest()) == len(every)
+        fold(history._db)
+        assert waiting(history._db) == 0
+        assert answers(history) == before
+        for one in history.latest():
+            mine = [run for run in every if run.check == one.result.check]
+            assert (dict(one.totals.counts), list(one.totals.buckets)) == counted(mine)
+
+
+def test_durations_that_are_none_are_folded_too(tmp_path: Path) -> None:
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([Result("a", Outcome.HELD, NOW + at, value) for at, value in enumerate((math.nan, -1.0, 0.25))])
+        before = history.latest()[0].totals
+        fold(history._db)
+        assert history.latest()[0].totals == before
+        assert (before.runs, sum(before.buckets), before.seconds) == (3, 1, 0.25)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 33, 255, 256, 257, 1000])
+def test_a_batch_of_any_size_is_written_whole(tmp_path: Path, count: int) -> None:
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result(started=NOW + at, check=f"c{at}") for at in range(count)])
+        assert {one.result.check: one.result.started - NOW for one in history.latest()} == {
+            f"c{at}": float(at) for at in range(count)
+        }
+        assert len(history.listed("", limit=2000, now=NOW)) == count
+
+
+def test_a_fold_comes_after_some_rows_or_some_time_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("upcheck.history.writer.FOLD_ROWS", 10)
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result(started=NOW + at) for at in range(9)])
+        assert waiting(history._db) == 9
+        history.append([result(started=NOW + 9)])
+        assert waiting(history._db) == 0
+        history.append([result(started=NOW + 10)])
+        history._writer._fold_at = 0.0  # long ago
+        history.append([])
+        assert waiting(history._db) == 0
+        history.append([result(started=NOW + 11)])
+    assert rows(tmp_path / "h.sqlite", "SELECT count(*) FROM results") == [(12,)]
+    with History(tmp_path / "h.sqlite", read_only=True) as history:
+        assert history.latest()[0].totals.runs == 12
+
+
+def test_nothing_goes_that_is_not_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with History(tmp_path / "h.sqlite") as history:
+        history.append([result(started=NOW - 50 * DAY + at) for at in range(10)])
+        fold(history._db)
+        history.append([result(started=NOW - 50 * DAY + at) for at in range(7)] + [result(started=NOW)])
+        with monkeypatch.context() as patch:
+            patch.setattr("upcheck.history.retention.fold", full)
+            assert history.prune(NOW) == 10, "those that are folded go, to make room"
+        assert len(history.results("a")) == 8
+        assert history.latest()[0].totals.runs == 18
+        assert history.prune(NOW) == 7
+        assert len(history.results("a")) == 1
+        assert history.latest()[0].totals.runs == 18
+        assert history.summary("a", 60 * DAY, now=NOW).runs == 18
+
+
+def test_what_can_not_be_folded_is_in_the_file_and_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def full(_: sqlite3.Connection) -> None:
+        tried.append(1)
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("upcheck.history.writer.FOLD_ROWS", 10)
+    with History(tmp_path / "h.sqlite") as history:
+        with monkeypatch.context() as patch:
+            patch.setattr("upcheck.history.writer.fold", full)
+            for at in range(25):
+                history.append([result(started=NOW + at)])
+        assert len(tried) == 2, "not at each batch"
+        assert history.latest()[0].totals.runs == len(history.results("a")) == 25
+        for at in range(25, 30):
+            history.append([result(started=NOW + at)])
+        assert waiting(history._db) == 0
+        assert history.latest()[0].totals.runs == 30

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from upcheck.history import DAY, HOUR, ClaimError, History, HistoryError
+from upcheck.history.fold import fold
 from upcheck.report.sinks import MOST, HistorySink
 from upcheck.result import Outcome, Result
 
@@ -74,6 +75,69 @@ def test_what_was_acknowledged_survives_forty_kills(tmp_path: Path) -> None:
                 stored = {int(one.started) for one in history.results(check)}
                 assert stored >= set(range(acknowledged + 1))
         acknowledged = max(stored)
+
+
+FOLDING = """
+import sys; from pathlib import Path; from upcheck.history import History, writer; from upcheck.result import *
+writer.FOLD_ROWS = 12
+history = History(Path(sys.argv[1])); first = int(sys.argv[2])
+for n in range(first, first + 10**6):
+    history.append([Result(f"check {m}", Outcome.HELD, float(n), 0.0) for m in range(5)])
+    if n % 7 == 0: history.prune()
+    print(n, flush=True)
+"""
+
+
+def test_kills_between_appends_and_folds_lose_nothing_and_count_nothing_twice(tmp_path: Path) -> None:
+    file = tmp_path / "h.sqlite"
+    begun, recent = 0, 0
+    for number in range(40):
+        argv = [sys.executable, "-c", FOLDING, str(file), str(begun)]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            acknowledged = int(process.stdout.readline())
+            time.sleep(number * 0.0007)
+            os.kill(process.pid, signal.SIGKILL)
+            rest = [line for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
+        acknowledged = int(rest[-1]) if rest else acknowledged
+        with contextlib.closing(sqlite3.connect(file)) as db:
+            recent += db.execute("SELECT count(*) FROM recent").fetchone()[0] > 0
+        assert sound(file)
+        with History(file, read_only=True) as history:
+            for latest in history.latest():
+                stored = [int(one.started) for one in history.results(latest.result.check)]
+                assert stored == list(range(len(stored)))
+                assert latest.totals.runs == latest.streak.runs == len(stored) > acknowledged
+        begun = len(stored)
+    assert recent, "some were killed while results waited"
+
+
+def _append_and_fold(file: Path, writer: int, rounds: int) -> None:
+    with History(file) as history:
+        for number in range(rounds):
+            history.append([result(float(number), check=f"writer {writer}"), result(float(number), check="all")])
+            fold(history._db)
+
+
+def test_two_processes_append_and_fold_at_once_and_a_reader_sees_counts_only_grow(tmp_path: Path) -> None:
+    file = tmp_path / "h.sqlite"
+    History(file).close()
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_append_and_fold, args=(file, writer, 100)) for writer in range(2)]
+    for process in writers:
+        process.start()
+    before = 0
+    with History(file, read_only=True) as history:
+        while any(process.is_alive() for process in writers):
+            totals = {one.result.check: one.totals.runs for one in history.latest()}
+            assert history.summary("", 1e10, now=1e10 - 1).runs >= sum(totals.values()) >= before
+            before = sum(totals.values())
+    for process in writers:
+        process.join(60)
+    assert [process.exitcode for process in writers] == [0, 0]
+    with History(file) as history:
+        assert [one.totals.runs for one in history.latest()] == [200, 100, 100]
+    assert sound(file)
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ Written against pytest 8.4 to 9.2; `tests/concurrent/test_conformance.py` says w
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -25,6 +24,7 @@ from _pytest.scope import Scope
 from upcheck.concurrent.protocol import only_harmless, plain
 
 Definitions = Mapping[str, Sequence[FixtureDef[Any]]]
+_SLOTS: dict[type, tuple[str, ...]] = {}
 _OUTCOMES = (pytest.skip.Exception, pytest.fail.Exception, Exception)
 
 
@@ -177,8 +177,8 @@ class RunSession:
         path, hooks = self._hooks
         return hooks if fspath is path else self._real.gethookproxy(fspath)
 
-    @property  # type: ignore[override]
-    def __class__(self) -> type[pytest.Session]:  # so that isinstance(request.session, pytest.Session) holds
+    @property  # type: ignore[misc]
+    def __class__(self) -> type[pytest.Session]:  # type: ignore[override]  # isinstance(request.session, ...) holds
         return pytest.Session
 
     def __getattr__(self, name: str) -> Any:
@@ -240,10 +240,11 @@ def _copy(thing: Any, **changes: object) -> Any:
     return made
 
 
-@functools.cache
-def _slots(kind: Any) -> tuple[str, ...]:
-    found = [name for part in kind.__mro__ for name in getattr(part, "__slots__", ())]
-    return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
+def _slots(kind: type) -> tuple[str, ...]:
+    if kind not in _SLOTS:
+        found = (name for part in kind.__mro__ for name in getattr(part, "__slots__", ()))
+        _SLOTS[kind] = tuple(name for name in found if name not in ("__dict__", "__weakref__"))
+    return _SLOTS[kind]
 
 
 def _own(definitions: Definitions, item: pytest.Item, world: World) -> Definitions:

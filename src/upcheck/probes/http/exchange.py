@@ -254,12 +254,6 @@ class Answer:
             self._headers = list(_pairs(self.lines[1:]))
         return self._headers
 
-    @property
-    def raw_headers(self) -> list[tuple[bytes, bytes]]:
-        """As `headers`, in the bytes that came."""
-        parts = [line.partition(b":") for line in self.lines[1:]]
-        return [(name.strip(), value.strip()) for name, colon, value in parts if colon]
-
     def header(self, name: str) -> str | None:
         """The value of the header *name*, in whatever case; several are joined by commas; None where there is none."""
         found = [value for one, value in self.headers if one.lower() == name.lower()]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-Some = TypeVar("Some", httpx.Client, httpx.AsyncClient)
+Some = TypeVar("Some", bound=httpx.Client | httpx.AsyncClient)
 _BODILESS = {"GET", "HEAD"}  # the rest has at least a Content-Length, which httpx works out
 _DEFAULT = httpx.USE_CLIENT_DEFAULT
 _MAX_URLS = 1024

@@ -185,9 +185,15 @@ def _response(request: httpx.Request, answer: Answer, hop: Request, trip: Trip) 
     # As read() leaves it, at a tenth of the cost; a test holds httpx to it.
     response._content, response._num_bytes_downloaded = answer.body, len(answer.body)
     response.is_closed = response.is_stream_consumed = True
-    response.headers = httpx.Headers(answer.raw_headers)
+    response.headers = httpx.Headers(_raw(answer.lines[1:]))
     response.elapsed = datetime.timedelta(seconds=answer.elapsed)
     return response
+
+
+def _raw(lines: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Headers in the bytes that came, which httpx finds the encoding of."""
+    parts = [line.partition(b":") for line in lines]
+    return [(name.strip(), value.strip()) for name, colon, value in parts if colon]
 
 
 def _answered(request: httpx.Request) -> httpx.Response:
@@ -202,7 +208,7 @@ def _raised(request: httpx.Request, failure: HttpFailure) -> httpx.TransportErro
 
 
 class Transport(_Options, httpx.BaseTransport):
-    """httpx's transport over a thread that all of a process share. Options as httpx.HTTPTransport's of the same names."""
+    """httpx's transport over a thread that all of a process share. Its options are those of httpx.HTTPTransport."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """The answer to one hop, read whole."""
