@@ -443,6 +443,10 @@ def test_a_window_that_begins_where_results_are_gone_takes_the_whole_hour(tmp_pa
         assert history.summary("a", window, now=NOW).runs == 3
         history.prune(NOW)
         assert history.summary("a", window, now=NOW).runs == 4
+        history.append([result(started=hour + 700)])
+        assert history.summary("a", window, now=NOW).runs == 5, "what comes late counts before it is folded"
+        fold(history._db)
+        assert history.summary("a", window, now=NOW).runs == 5
 
 
 def test_a_window_that_begins_where_hours_are_gone_takes_the_whole_day(tmp_path: Path) -> None:
@@ -453,6 +457,10 @@ def test_a_window_that_begins_where_hours_are_gone_takes_the_whole_day(tmp_path:
         assert history.summary("a", window, now=NOW).runs == 13
         history.prune(NOW)
         assert history.summary("a", window, now=NOW).runs == 25
+        history.append([result(started=day + 2.5 * HOUR)])
+        assert history.summary("a", window, now=NOW).runs == 26
+        fold(history._db)
+        assert history.summary("a", window, now=NOW).runs == 26
 
 
 def test_pruning_ends_in_its_time_and_goes_on_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

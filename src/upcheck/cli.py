@@ -85,10 +85,10 @@ def check(target: str | None, nagios: bool, verbose: bool, pytest_arguments: tup
     if nagios:
         click.echo(plugin.line(report.results, report.warnings))
         sys.exit(plugin.status(report.results))
-    _tell(report, settings, verbose, began)
+    _tell(report, settings, target or settings.target, verbose, began)
 
 
-def _tell(report: once.Report, settings: Settings, verbose: bool, began: float) -> NoReturn:
+def _tell(report: once.Report, settings: Settings, target: str, verbose: bool, began: float) -> NoReturn:
     """Print what *report* comes to, and exit with its code."""
     if verbose or report.usage or not report.results:
         click.echo(report.output, err=report.usage)
@@ -98,6 +98,8 @@ def _tell(report: once.Report, settings: Settings, verbose: bool, began: float) 
         click.echo(line)
     if bad := verdict.failures(report.results, _streaks(settings), _style):
         click.echo("\n" + "\n".join(bad))
+    if hint := verdict.hint(report.results, target.rstrip("/")):
+        click.echo(_style(hint, "yellow"))
     for warning in report.warnings:
         click.echo(f"{'warning':<11} {_style(warning, 'yellow')}")
     click.echo(verdict.total(report.results, time.monotonic() - began, _style))
@@ -132,7 +134,7 @@ def run(target: str | None, concurrency: int, verbose: bool, pytest_arguments: t
         terminal=verbose or bool(pytest_arguments),
         progress=_bar() if sys.stderr.isatty() else None,
     )
-    _tell(report, settings, verbose, began)
+    _tell(report, settings, target or settings.target, verbose, began)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})

@@ -81,6 +81,7 @@ class PhaseReport(Protocol):
     def longreprtext(self) -> str: ...
 
 
+UNKNOWN = "unknown"  # the fact that a call failed through a fault of our own
 FACT = "upcheck."  # prefix of our entries in a report's user_properties
 
 
@@ -92,7 +93,7 @@ def facts_of(report: PhaseReport) -> dict[str, Any]:
 def fold(reports: Iterable[PhaseReport]) -> Result:
     """The one Result of an item's phase reports (at least one).
 
-    A failed call is `failed`; a failed setup or teardown, or an unknown phase (a worker that died), is
+    A failed call is `failed`, or `error` where it says that it could not tell; a failed setup or teardown, or an unknown phase (a worker that died), is
     `error`; a failed call wins over a failed teardown, because it says more about the target.
     """
     phases = list(reports)
@@ -100,7 +101,7 @@ def fold(reports: Iterable[PhaseReport]) -> Result:
     call = by_name.get("call")
     broken = [report for report in phases if report.outcome == "failed" and report is not call]
     if call is not None and call.outcome == "failed":
-        outcome, telling = Outcome.FAILED, call
+        outcome, telling = Outcome.ERROR if facts_of(call).get(UNKNOWN) else Outcome.FAILED, call
     elif broken:
         outcome, telling = Outcome.ERROR, broken[0]
     elif any(report.outcome == "skipped" for report in phases):
@@ -111,9 +112,10 @@ def fold(reports: Iterable[PhaseReport]) -> Result:
     for report in phases:
         facts.update(facts_of(report))
     facts.update(facts_of(telling))
+    facts.pop(UNKNOWN, None)
     kind = Kind(facts.pop("kind", Kind.CHECK))
     reason = str(facts.pop("reason", "")) if outcome is not Outcome.HELD else ""
-    if outcome is Outcome.ERROR and telling.when not in ("setup", "teardown"):
+    if outcome is Outcome.ERROR and telling.when not in ("setup", "call", "teardown"):
         reason = telling.longreprtext.strip().splitlines()[-1] if telling.longreprtext.strip() else "the worker died"
     timed = call or phases[0]
     return Result(

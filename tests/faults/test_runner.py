@@ -213,3 +213,19 @@ def test_the_engine_ends_with_its_supervisor(repo: Repo, watching: Watching) -> 
     engine = watch.engine
     watch.process.kill()
     assert psutil.wait_procs([engine], timeout=15)[1] == []
+
+
+def test_one_that_hangs_does_not_keep_others_from_being_alone(repo: Repo, watching: Watching) -> None:  # noqa: F811
+    repo.write(
+        "checks/test_a.py",
+        "import time, pytest\nfrom upcheck import check\n\n@check(every='1h', timeout='1s')\ndef test_hangs():\n"
+        "    time.sleep(30)\n\n@check(every='300ms')\n@pytest.mark.serial\ndef test_alone(): pass\n",
+    )
+    watch = watching()
+    watch.started()
+    watch.changed("test_hangs", "failed")
+    since = time.time() + 1
+    time.sleep(3)
+    assert watch.stop(timeout=25) == 0
+    with History(repo.path / ".upcheck/history.sqlite") as history:
+        assert len(history.results("checks/test_a.py::test_alone", since=since)) >= 3

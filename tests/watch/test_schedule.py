@@ -92,7 +92,9 @@ def test_what_is_known_keeps_its_next_run() -> None:
     schedule.update([("a", 100.0), ("c", 5.0)], now=1.0)
     assert schedule.entries["a"].due == due
     assert set(schedule.entries) == {"a", "c"}
-    assert {key for _, key in play(schedule, 300)} == {"a", "c"}
+    schedule.update([("c", 5.0)], now=1.0)
+    removed = schedule.due(200.0)
+    assert [entry.key for entry in removed] == ["c"]
 
 
 def test_another_every_holds_from_now_on() -> None:
@@ -100,8 +102,15 @@ def test_another_every_holds_from_now_on() -> None:
     schedule.update([("a", 3600.0)], now=0.0)
     for entry in schedule.due(20.0):
         schedule.ended(entry)
+    old = schedule.entries["a"].due
     schedule.update([("a", 5.0)], now=21.0)
     assert schedule.wait(21.0) <= 5.25
+    assert old > 60
+    due = {entry.due for entry in schedule.due(26.0)}
+    assert len(due) == 1
+    schedule.ended(schedule.entries["a"])
+    schedule.update([("a", 36000.0)], now=27.0)
+    assert schedule.due(old + 1) == []
 
 
 def test_retries_back_off_and_give_way_to_the_next_run() -> None:

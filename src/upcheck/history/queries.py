@@ -49,7 +49,7 @@ def results(db: sqlite3.Connection, check: str, since: float, limit: int) -> lis
     query = f"""
         SELECT :check, outcome, started, duration, reason, (SELECT facts FROM checks WHERE name = :check), facts
         FROM ({_both(some)})
-        ORDER BY started DESC, number DESC LIMIT :limit"""  # noqa: S608
+        ORDER BY started DESC, recent DESC, number DESC LIMIT :limit"""  # noqa: S608
     rows = db.execute(query, {"check": check, "since": since, "limit": limit}).fetchall()
     return [_result(row) for row in reversed(rows)]
 

@@ -100,7 +100,7 @@ class YamlCheckItem(Item):
             raise session.Unknown(str(error)) from None
 
     def runtest(self) -> None:
-        """Ask once; raises Unmet with everything that does not hold."""
+        """Ask once; raises Unmet with everything that does not hold, Unknown where nothing could be told."""
         from upcheck.probes.http import fetch  # libcurl, which a run of rule tests alone should not load
 
         outcome: Answer | HttpFailure
@@ -111,11 +111,8 @@ class YamlCheckItem(Item):
         self.judgement = told = yaml_checks.judge(self.check, self.request, outcome)
         if told.outcome is Outcome.FAILED:
             raise Unmet(told.reason, **told.facts)
-
-    def teardown(self) -> None:
-        """Raises Unknown where nothing could be told: from here, because a failed call means a bad target."""
-        if self.judgement is not None and self.judgement.outcome is Outcome.ERROR:
-            raise session.Unknown(self.judgement.reason)
+        if told.outcome is Outcome.ERROR:
+            raise session.Unknown(told.reason)
 
 
 class RuleTestFile(File):

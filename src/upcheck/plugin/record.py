@@ -16,9 +16,10 @@ from upcheck.declaration import Declaration
 from upcheck.plugin import session
 from upcheck.plugin.items import Item, Unmet
 from upcheck.plugin.mark import declaration_of
+from upcheck.probes.http import HttpFailure
 from upcheck.report import verdict
 from upcheck.report.sinks import LinesSink, Sink
-from upcheck.result import FACT, Kind, Outcome, Result, facts_of, fold
+from upcheck.result import FACT, UNKNOWN, Kind, Outcome, Result, facts_of, fold
 from upcheck.settings import Settings
 
 _ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
@@ -71,8 +72,8 @@ def with_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     known = standing(item)
     if known is None:
         return report
-    if call.excinfo is None and call.when == "setup":
-        report.user_properties.append((FACT + "kind", known.kind.value))  # the others say the rest
+    if call.excinfo is None and call.when == "setup" and not hasattr(item.config, "workerinput"):
+        report.user_properties.append((FACT + "kind", known.kind.value))  # the others say the rest, unless it dies
         return report
     facts = {"kind": known.kind.value, **known.facts}
     if isinstance(item, Item):
@@ -127,7 +128,7 @@ def _failure(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], to
     if isinstance(excinfo.value, Unmet):
         return excinfo.value.facts
     if isinstance(excinfo.value, session.Unknown):
-        return {"reason": str(excinfo.value), "got": str(excinfo.value)}
+        return {"reason": str(excinfo.value), "got": str(excinfo.value), UNKNOWN: True}
     reason = _first_error(told) or excinfo.exconly(tryshort=True).strip().partition("\n")[0]
     own = [entry for entry in excinfo.traceback if Path(entry.path) == item.path]
     if not own:
@@ -136,12 +137,20 @@ def _failure(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], to
         statement = " ".join(str(own[-1].statement).split())
     except SyntaxError:  # the file has changed since it was read
         return {"reason": reason, "got": reason}
-    exchange = item.stash.get(EXCHANGE, {})
+    exchange = item.stash.get(EXCHANGE, {}) | _named(excinfo.value)
     line = own[-1].lineno + 1
     if not exchange:
         return {"reason": reason, "line": line, "got": reason, "want": statement}
     want = statement if reason in statement else f"{statement}   ({reason})"
     return {"reason": reason, "line": line, **exchange, "want": want}
+
+
+def _named(error: BaseException) -> dict[str, object]:
+    """The reason's short name where *error* comes from the `http` fixture, and whether the fault is ours."""
+    failure = getattr(error, "failure", None)
+    if not isinstance(failure, HttpFailure):
+        return {}
+    return {"code": failure.reason.value, **({UNKNOWN: True} if failure.reason.ours else {})}
 
 
 def _first_error(told: str) -> str:
@@ -243,12 +252,7 @@ class Recorder:
         terminalreporter.write_sep("=", "upcheck")
         for line in verdict.counts(self.results):
             terminalreporter.write_line(line)
-        target = session.target(self._config)
-        refused = [one for one in self.results if one.facts.get("got") == "Connection refused"]
-        if any(f" {target}/" in str(one.facts.get("asked")) for one in refused):
-            hint = (
-                f"nothing listens at {target}: `make collector` starts a collector, --target=URL names another service"
-            )
+        if hint := verdict.hint(self.results, session.target(self._config)):
             terminalreporter.write_line(hint, yellow=True)
         for warning in self.warnings:
             terminalreporter.write_line(f"warning     {warning}", yellow=True)

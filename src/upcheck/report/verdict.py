@@ -76,6 +76,7 @@ def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], 
     What has one cause is one block. Beyond MAX_BLOCKS the rest is counted, by reason.
     """
     bad = [result for result in results if result.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    bad.sort(key=lambda result: (str(result.facts.get("file")), int(result.facts.get("line", 0))))
     causes = Counter(map(_cause, bad))
     lines: list[str] = []
     blocks, rest = 0, Counter[str]()
@@ -91,6 +92,14 @@ def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], 
     if rest:
         lines += [f"and {sum(rest.values())} more", *_digest(rest), ""]
     return lines
+
+
+def hint(results: Sequence[Result], target: str) -> str:
+    """What to type where nothing listens at *target*; else empty."""
+    refused = [one for one in results if one.facts.get("got") == "Connection refused"]
+    if not any(f" {target}/" in str(one.facts.get("asked")) for one in refused):
+        return ""
+    return f"nothing listens at {target}: `make collector` starts a collector, --target=URL names another service"
 
 
 def _digest(reasons: Counter[str]) -> list[str]:
