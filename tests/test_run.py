@@ -104,12 +104,10 @@ def test_a_check_that_ends_the_process_hides_nothing(repo: Repo) -> None:
     repo.write("checks/test_a.py", "import os\ndef test_a(): ...\ndef test_b(): os._exit(0)\ndef test_c(): ...\n")
     told = upcheck(repo, "check", "--target", "http://127.0.0.1:1")
     assert told.returncode == 3
-    assert "checks      1 held, 2 error" in told.stdout
-    first, second = told.stdout.split("ERROR    ")[1:]
-    assert first.startswith("test_b")
-    assert "ended the whole of pytest (exit code 0)" in first
-    assert second.startswith("test_c")
-    assert "not reached: pytest ended (exit code 0) in checks/test_a.py::test_b" in second
+    assert "checks      2 held, 1 error" in told.stdout
+    (block,) = told.stdout.split("ERROR    ")[1:]
+    assert block.startswith("test_b")
+    assert "ended the whole of pytest (exit code 0)" in block
 
 
 def test_a_file_that_ends_the_process_as_it_is_imported_is_named(repo: Repo) -> None:

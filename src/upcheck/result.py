@@ -93,8 +93,9 @@ def facts_of(report: PhaseReport) -> dict[str, Any]:
 def fold(reports: Iterable[PhaseReport]) -> Result:
     """The one Result of an item's phase reports (at least one).
 
-    A failed call is `failed`, or `error` where it says that it could not tell; a failed setup or teardown, or an unknown phase (a worker that died), is
-    `error`; a failed call wins over a failed teardown, because it says more about the target.
+    A failed call is `failed`, or `error` where it says that it could not tell; a failed setup or teardown, or an
+    unknown phase (a worker that died), is `error`; a failed call wins over a failed teardown, because it says more
+    about the target.
     """
     phases = list(reports)
     by_name = {report.when: report for report in phases}

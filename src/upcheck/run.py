@@ -24,7 +24,10 @@ from upcheck.settings import Settings
 START = 15.0  # seconds that a collector may take to say where it listens
 STOP = 6.0  # seconds that it may take to drain
 
+MAX_DEATHS = 5  # how often pytest is started again for the checks that one of them has cut off
+
 _PYTEST_USAGE = 4
+_ENDED = "ended the whole of pytest"
 
 
 class RunError(Exception):
@@ -99,41 +102,84 @@ def pytest(
             argv += ["-p", "no:terminal"]
         if not os.access(settings.root, os.W_OK):
             argv += ["-p", "no:cacheprovider"]  # a read-only checkout has no place for it
-        with output.open("wb") as sink:
-            process = subprocess.Popen(argv, cwd=settings.root, stdout=sink, stderr=subprocess.STDOUT)
-            try:
-                while progress is not None and process.poll() is None:
-                    time.sleep(0.1)
-                    progress(*_count(lines))
-                process.wait()
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
-        report = Report(output=output.read_text(encoding="utf-8", errors="replace"), code=process.returncode)
-        _read(lines, report, settings)
+        show = (lambda: progress(*_count(lines))) if progress is not None else None
+        code = _execute(argv, settings.root, output, show)
+        told = _read(lines)
+        for _ in range(MAX_DEATHS):
+            if not (missing := told.missing):
+                break
+            with lines.open("a", encoding="utf-8") as file:
+                for check in told.running if len(told.running) == 1 else ():
+                    missing.remove(check)
+                    file.write(_error(check, f"{_ENDED} (exit code {code})", settings).to_json() + "\n")
+            if not missing:
+                break
+            # The others are run after all; where it may have been one of several, one by one, which tells.
+            again = [f"--resume={lines}", "--concurrency=1"]
+            code = _execute([*argv, *again], settings.root, output, show)
+            told = _read(lines)
+        told = _read(lines)
+        report = Report(told.results, told.warnings, output.read_text(encoding="utf-8", errors="replace"), code)
+        report.results += [
+            _error(check, f"not reached: pytest ended (exit code {code})", settings) for check in told.missing
+        ]
     return report
 
 
-def _read(lines: Path, report: Report, settings: Settings) -> None:
-    """Fill *report* from the lines that pytest left."""
-    expected: list[str] | None = None
-    began = ""
+def _execute(argv: Sequence[str], folder: Path, output: Path, show: Callable[[], None] | None) -> int:
+    """Run *argv*, with what it prints going to *output*; the exit code."""
+    with output.open("ab") as sink:
+        process = subprocess.Popen(argv, cwd=folder, stdout=sink, stderr=subprocess.STDOUT)
+        try:
+            while show is not None and process.poll() is None:
+                time.sleep(0.1)
+                show()
+            return process.wait()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+@dataclass(slots=True)
+class _Told:
+    """What pytest has left in its lines: results, warnings, which checks were to come, and which were running."""
+
+    results: list[Result] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    expected: dict[str, None] = field(default_factory=dict)
+    running: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[str]:
+        """The checks that never came to a result."""
+        done = {result.check for result in self.results}
+        return [check for check in self.expected if check not in done]
+
+
+def _read(lines: Path) -> _Told:
+    told = _Told()
+    collected = False
     for line in lines.read_text(encoding="utf-8").splitlines(keepends=True) if lines.exists() else []:
         if not line.endswith("\n"):
             continue  # pytest ended as it wrote it
         said = json.loads(line)
         if "check" in said:
-            report.results.append(Result.from_json(line))
+            told.results.append(Result.from_json(line))
+            told.running.pop(said["check"], None)
         elif "warning" in said:
-            report.warnings.append(said["warning"])
+            told.warnings += [said["warning"]] if said["warning"] not in told.warnings else []
         elif "began" in said:
-            began = said["began"]
+            if not collected:
+                told.running.clear()  # files are read one after the other
+            told.running[said["began"]] = None
         else:
-            expected = (expected or []) + said["expected"]
-    if expected is None and began:
-        expected = [began]  # it ended before it had collected everything
-    report.results += _missing(expected or [], began, report, settings)
+            collected = True
+            told.running.clear()
+            told.expected.update(dict.fromkeys(said["expected"]))
+    if not collected:
+        told.expected = dict(told.running)  # it ended before it had collected everything
+    return told
 
 
 def _count(lines: Path) -> tuple[int, int]:
@@ -146,15 +192,10 @@ def _count(lines: Path) -> tuple[int, int]:
         return 0, 0
 
 
-def _missing(expected: Sequence[str], began: str, report: Report, settings: Settings) -> Iterator[Result]:
-    """An error for each check that was collected and never came to a result; *began* is what pytest was at."""
-    told = {result.check for result in report.results}
+def _error(check: str, reason: str, settings: Settings) -> Result:
+    """The error of a check that was collected and never came to a result."""
+    file, _, name = check.partition("::")
     folders = {settings.rules_tests: Kind.RULE, settings.monitoring: Kind.CONFIG}
-    for check in sorted(set(expected) - told, key=lambda check: check != began):
-        file, _, name = check.partition("::")
-        kind = next((k for folder, k in folders.items() if (settings.root / file).is_relative_to(folder)), Kind.CHECK)
-        reason = f"not reached: pytest ended (exit code {report.code}) in {began}"
-        if check == began:
-            reason = f"ended the whole of pytest (exit code {report.code}) and with it the checks behind it"
-        facts = {"name": name or file, "file": file, "got": reason}
-        yield Result(check, Outcome.ERROR, time.time(), 0.0, kind, reason, facts)
+    kind = next((k for folder, k in folders.items() if (settings.root / file).is_relative_to(folder)), Kind.CHECK)
+    facts = {"name": name or file, "file": file, "got": reason}
+    return Result(check, Outcome.ERROR, time.time(), 0.0, kind, reason, facts)

@@ -284,3 +284,55 @@ def test_what_can_t_be_meant_is_said_at_once(
     watch = watching(*arguments)
     assert watch.process.wait(20) == 2
     assert sentence in watch.errors.read_text()
+
+
+def test_what_runs_alone_has_its_fixtures_and_what_is_printed_stays_apart(repo: Repo, watching: Watching) -> None:
+    repo.write(
+        "checks/test_a.py",
+        """
+import logging, os, time, warnings
+import pytest
+from upcheck import check
+
+pytestmark = pytest.mark.check(every="400ms", timeout="5s")
+
+def test_caplog(caplog):
+    logging.getLogger("x").warning("told")
+    assert caplog.messages == ["told"]
+
+def test_capsys(capsys):
+    print("told")
+    assert capsys.readouterr().out == "told\\n"
+
+def test_capfd(capfd):
+    os.system("echo told")
+    assert capfd.readouterr().out == "told\\n"
+
+def test_environment(monkeypatch):
+    monkeypatch.setenv("SHARED", "mine")
+    time.sleep(0.05)
+    assert os.environ["SHARED"] == "mine"
+
+@pytest.mark.filterwarnings("error")
+def test_warning():
+    with pytest.raises(UserWarning):
+        warnings.warn("careful")
+
+def test_folder(tmp_path):
+    print("noise")
+    assert not list(tmp_path.iterdir())
+    assert "SHARED" not in os.environ
+""",
+    )
+    watch = watching()
+    assert watch.started()["checks"] == 6
+    time.sleep(4)
+    assert watch.stop() == 0
+    assert [event for event in watch.events if event["event"] != "started"] == []
+    assert watch.errors.read_text() == ""
+    with History(repo.path / ".upcheck/history.sqlite") as history:
+        latest = {one.result.check.partition("::")[2]: one for one in history.latest()}
+    assert len(latest) == 6
+    for name, one in latest.items():
+        assert one.result.outcome is Outcome.HELD, (name, one.result.reason)
+        assert one.totals.runs >= 4

@@ -167,11 +167,11 @@ class Runner:
             run.own = isolated(run.item, self.world, run.enter)
             if self._brief(run):
                 _be_brief(run.own)
-            running.set(Output(run.own))
-            if self.world.plain(run.item, self._host.kinds):
+            running.set(Output(run.own, alone=run.alone))
+            if not run.alone and self.world.plain(run.item, self._host.kinds):
                 run.reports = protocol.in_short(run.own, self._host.make_report)
             else:
-                run.reports = protocol.in_full(run.own)
+                run.reports = protocol.in_full(run.own, alone=run.alone)
         except BaseException as error:  # noqa: BLE001 - pytest.exit() and what a plugin raises: the session's to decide
             run.error = error
         finally:

@@ -8,13 +8,15 @@ Written against pytest 8.4 to 9.2; `tests/concurrent/test_conformance.py` says w
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest import fixtures
 from _pytest.fixtures import FixtureDef, FuncFixtureInfo, SubRequest, get_scope_node, get_scope_package
 from _pytest.nodes import Node
 from _pytest.python import get_direct_param_fixture_func
@@ -40,6 +42,7 @@ class World(SetupState):
         self._lock = threading.RLock()
         self._fixtures: dict[Hashable, _SharedFixture] = {}
         self._hooks: dict[Path, Any] = {}
+        self._closures: dict[tuple[int, int], set[str]] = {}
         self._plain: dict[pytest.Item, bool] = {}
         self._remaining = None if items is None else Counter(node for item in items for node in item.listchain()[:-1])
 
@@ -78,6 +81,13 @@ class World(SetupState):
         """Whether *item* can be run without the hooks around its phases; found out once."""
         if (known := self._plain.get(item)) is None:
             known = self._plain[item] = only_harmless(self.hooks(item)) and plain(item, kinds)
+        return known
+
+    def closure(self, definition: FixtureDef[Any], definitions: Definitions) -> set[str]:
+        """The names of *definition* and of all fixtures that it is made from; found out once."""
+        key = id(definition), id(definitions)  # of things that last as long as their items
+        if (known := self._closures.get(key)) is None:
+            known = self._closures[key] = _closure(definition, definitions, set())
         return known
 
     def shared(self, key: Hashable, definition: FixtureDef[Any]) -> FixtureDef[Any]:
@@ -263,20 +273,18 @@ def _local(
     parameters: tuple[Hashable, ...] = ()
     if callspec is not None:
         scope = callspec._arg2scope.get(definition.argname, scope)
-        names = sorted(_closure(definition, definitions, set()) & set(callspec.params))
+    if scope is Scope.Function:
+        return _fresh(definition)
+    if callspec is not None:
+        names = sorted(world.closure(definition, definitions) & callspec.params.keys())
         if any(callspec._arg2scope[name] is Scope.Function for name in names):
             return _fresh(definition)  # it lasts no longer than the parameter it is made from
         parameters = tuple((name, _identity(callspec.params[name])) for name in names)
-    node: Node | None = None
-    if scope is Scope.Package:
-        node = get_scope_package(item, definition)
-    elif scope is not Scope.Function:
-        node = get_scope_node(item, scope)
+    node = get_scope_package(item, definition) if scope is Scope.Package else get_scope_node(item, scope)
     return _fresh(definition) if node is None else world.shared((id(definition), node, parameters), definition)
 
 
 def _closure(definition: FixtureDef[Any], definitions: Definitions, seen: set[str]) -> set[str]:
-    """The names of *definition* and of all fixtures that it is made from."""
     seen.add(definition.argname)
     for name in definition.argnames:
         if name not in seen:
@@ -284,6 +292,24 @@ def _closure(definition: FixtureDef[Any], definitions: Definitions, seen: set[st
             for other in definitions.get(name, ()):
                 _closure(other, definitions, seen)
     return seen
+
+
+@contextlib.contextmanager
+def cheap_requests() -> Iterator[None]:
+    """While it lasts, asking for `request` costs a copy: pytest inspects a signature each time, 50 us of a run."""
+    real: Any = fixtures.RequestFixtureDef
+    models: list[Any] = []
+
+    def make(request: Any) -> Any:
+        if not models:
+            models.append(real(request))
+        return _copy(models[0], cached_result=(request, [0], None), _finalizers=[])
+
+    fixtures.RequestFixtureDef = make  # type: ignore[misc,assignment]
+    try:
+        yield
+    finally:
+        fixtures.RequestFixtureDef = real  # type: ignore[misc]
 
 
 def _identity(value: object) -> Hashable:

@@ -13,10 +13,10 @@ import pytest
 
 from upcheck.concurrent import Host, Run, Runner, World
 from upcheck.concurrent.alone import why_alone
-from upcheck.concurrent.isolation import isolated
+from upcheck.concurrent.isolation import cheap_requests, isolated
 from upcheck.concurrent.quiet import quiet
 
-TICK = 0.05  # seconds between two looks at what is overdue
+TICK = 0.1  # seconds between two looks at what is overdue
 GRACE = 0.25  # seconds beyond its timeout in which a check may say by itself that it was too slow
 MAX_DETAILED = 100  # failures with a full report; the rest say what failed in a line
 
@@ -29,7 +29,7 @@ class Session:
     """One session's items, run once.
 
     *timeout* gives the deadline in seconds of each phase of an item, *lost* the reports of a run that did not end by
-    itself, given why and a code for it.
+    itself, given why and a code for it; *began* hears of each item as it starts.
     """
 
     def __init__(
@@ -40,10 +40,12 @@ class Session:
         *,
         timeout: Timeout,
         lost: Lost,
+        began: Callable[[pytest.Item], None] = lambda item: None,
     ) -> None:
         self._session = session
         self._timeout = timeout
         self._lost = lost
+        self._began = began
         self._done: queue.SimpleQueue[Run | _Warned] = queue.SimpleQueue()
         self._alone = [item for item in session.items if why_alone(item, host.kinds)]
         alone = set(self._alone)
@@ -51,7 +53,7 @@ class Session:
         self._world = World(session.items)
         self._threads = min(concurrency, len(self._beside))
         self._runner = Runner(self._world, host, self._threads, self._done.put, lambda _: self._failed >= MAX_DETAILED)
-        self._active: set[Run] = set()
+        self._active: dict[Run, float | None] = {}  # and how long each phase of it may take
         self._failed = 0
 
     def run(self) -> None:
@@ -61,7 +63,7 @@ class Session:
         if any("tmp_path_factory" in getattr(item, "fixturenames", ()) for item in session.items):
             session.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined]  # made twice by two at once
         if self._beside:
-            with quiet(session.config, lambda nodeid, told: self._done.put((nodeid, told))):
+            with quiet(session.config, lambda nodeid, told: self._done.put((nodeid, told))), cheap_requests():
                 self._run_beside()
         for item in self._alone:
             _stop_if_asked(session)
@@ -75,7 +77,9 @@ class Session:
             if stopping:
                 self._beside.clear()
             while self._beside and len(self._active) < self._threads:
-                self._active.add(self._runner.start(self._beside.popleft()))
+                item = self._beside.popleft()
+                self._began(item)
+                self._active[self._runner.start(item)] = self._timeout(item)
             with contextlib.suppress(queue.Empty):  # nothing has ended: time to look for what is overdue
                 self._take(self._done.get(timeout=TICK))
             if time.monotonic() - looked > TICK:
@@ -92,7 +96,7 @@ class Session:
                 kwargs={"warning_message": message, "when": "runtest", "nodeid": nodeid, "location": None}
             )
             return
-        self._active.discard(told)
+        self._active.pop(told, None)
         if isinstance(told.error, pytest.exit.Exception):
             raise told.error
         if told.error is not None:  # of pytest or a plugin: plainly it would end the session, here there are others
@@ -109,13 +113,12 @@ class Session:
 
     def _abandon_overdue(self) -> None:
         now = time.monotonic()
-        for run in list(self._active):
-            timeout = self._timeout(run.item)
+        for run, timeout in list(self._active.items()):
             if not run.phase or timeout is None or now - run.since <= timeout + GRACE:
                 continue
             reports = self._lost(run, run.overdue(timeout), "deadline")
             if self._runner.abandon(run):
-                self._active.discard(run)
+                del self._active[run]
                 self._report(run, reports)
 
 

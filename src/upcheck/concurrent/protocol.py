@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from _pytest.runner import check_interactive_exception, runtestprotocol
 from _pytest.tmpdir import tmppath_result_key
+from _pytest.warnings import catch_warnings_for_item
 
 from upcheck.concurrent.quiet import running
 
@@ -43,9 +44,12 @@ def plain(item: pytest.Item, kinds: tuple[type[pytest.Item], ...]) -> bool:
     return not getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
 
 
-def in_full(item: pytest.Item) -> list[pytest.TestReport]:
-    """The reports of a run of *item* under pytest's own protocol."""
-    return runtestprotocol(item, log=False)
+def in_full(item: pytest.Item, *, alone: bool) -> list[pytest.TestReport]:
+    """The reports of a run of *item* under pytest's own protocol; *alone*, also under its marks of warnings."""
+    if not alone:
+        return runtestprotocol(item, log=False)
+    with catch_warnings_for_item(item.config, item.ihook, "runtest", item):
+        return runtestprotocol(item, log=False)
 
 
 def in_short(item: pytest.Item, make: MakeReport) -> list[pytest.TestReport]:

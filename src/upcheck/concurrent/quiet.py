@@ -28,10 +28,11 @@ Warned = Callable[[str, warnings.WarningMessage], None]
 class Output:
     """What the run of *item* has written since its last report: to stdout, to stderr, to the log."""
 
-    __slots__ = ("_left", "_parts", "item")
+    __slots__ = ("_left", "_parts", "alone", "item")
 
-    def __init__(self, item: pytest.Item) -> None:
+    def __init__(self, item: pytest.Item, *, alone: bool = False) -> None:
         self.item = item
+        self.alone = alone
         self._parts: dict[str, list[str]] = {}
         self._left = MAX_KEPT
 
@@ -151,8 +152,14 @@ def _part_logs(config: pytest.Config, stack: contextlib.ExitStack) -> None:
     if plugin is None:
         return
 
+    caplog = plugin._runtest_for  # the fixture's own, for who runs alone
+
     @contextlib.contextmanager
     def runtest_for(item: pytest.Item, when: str) -> Iterator[None]:
+        if (output := running.get()) is not None and output.alone:
+            with caplog(item, when):
+                yield
+            return
         item.stash[caplog_records_key][when] = []
         item.stash[caplog_handler_key] = plugin.caplog_handler
         with _telling(when):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from upcheck.plugin import coroutines, hookspecs, interrupt, items, session
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
 from upcheck.plugin.record import EXCHANGE, Recorder, make_report, reports_of_lost, standing, with_facts
-from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink
+from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink, left_by
 from upcheck.result import Kind
 from upcheck.settings import Settings, SettingsError, declared
 
@@ -41,6 +41,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--results", metavar="PATH", type=Path, action="append", default=[], help="append each result to PATH as JSON"
     )
     group.addoption("--concurrency", metavar="N", type=int, default=0, help="run N checks at once, in this one process")
+    group.addoption(
+        "--resume", metavar="PATH", type=Path, help="run only what --results=PATH expected and has no result of"
+    )
     group.addoption(
         "--nagios", action="store_true", help="answer as a monitoring plugin: one line, exit code 0, 1, 2 or 3"
     )
@@ -156,6 +159,15 @@ def pytest_make_collect_report(
         return pytest.CollectReport(collector.nodeid, "failed", told, [])
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what a run before has told of."""
+    if config.option.resume:
+        wanted = left_by(config.option.resume)
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
+        items[:] = [item for item in items if item.nodeid in wanted]
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Refuse a mark that can't be meant, before anything runs."""
     if item.get_closest_marker("check"):
@@ -173,10 +185,22 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
         return None
     if session.testsfailed and not option.continue_on_collection_errors:
         return None  # pytest says that it can't go on
-    once.Session(
-        session, option.concurrency, Host((items.Item,), make_report), timeout=_timeout, lost=reports_of_lost
-    ).run()
+    host = Host((items.Item,), make_report)
+    run = once.Session(
+        session, option.concurrency, host, timeout=_timeout, lost=reports_of_lost, began=_began(session.config)
+    )
+    run.run()
     return True
+
+
+def _began(config: pytest.Config) -> Callable[[pytest.Item], None]:
+    lines = [one for one in config.pluginmanager.get_plugins() if isinstance(one, LinesSink)]
+
+    def began(item: pytest.Item) -> None:
+        for sink in lines:
+            sink.began(item.nodeid)
+
+    return began
 
 
 def _timeout(item: pytest.Item) -> float | None:

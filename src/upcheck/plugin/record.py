@@ -19,11 +19,12 @@ from upcheck.plugin.mark import declaration_of
 from upcheck.probes.http import HttpFailure
 from upcheck.report import verdict
 from upcheck.report.sinks import LinesSink, Sink
-from upcheck.result import FACT, UNKNOWN, Kind, Outcome, Result, facts_of, fold
+from upcheck.result import FACT, UNKNOWN, Kind, Outcome, Result, fold
 from upcheck.settings import Settings
 
 _ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
 _PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
+_KIND = f"{FACT}kind"
 _STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
 EXCHANGE = pytest.StashKey[dict[str, str]]()  # what the `http` fixture last asked, and got
 
@@ -196,7 +197,7 @@ class Recorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep the phase; at the last one, fold."""
-        known = "kind" in facts_of(report)
+        known = any(name == _KIND for name, _ in report.user_properties)
         died = report.when not in ("setup", "call", "teardown")
         if not known and not (died and self._kind(report.nodeid)):
             return

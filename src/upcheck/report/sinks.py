@@ -98,6 +98,7 @@ class LinesSink:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._running: set[str] = set()
 
     def expect(self, checks: list[str]) -> None:
         """Write which results are to come."""
@@ -106,13 +107,17 @@ class LinesSink:
     def pytest_collectstart(self, collector: pytest.Collector) -> None:
         """Write which file is read now."""
         if isinstance(collector, pytest.File):
-            self._began(collector.nodeid)
+            self.began(collector.nodeid)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Write which check begins now."""
-        self._began(nodeid)
+        self.began(nodeid)
 
-    def _began(self, nodeid: str) -> None:
+    def began(self, nodeid: str) -> None:
+        """Write that *nodeid* begins now, unless that was said."""
+        if nodeid in self._running:
+            return
+        self._running.add(nodeid)
         self._file.write(json.dumps({"began": nodeid}) + "\n")
 
     def warn(self, texts: Sequence[str]) -> None:
@@ -122,6 +127,7 @@ class LinesSink:
 
     def pytest_upcheck_result(self, result: Result) -> None:
         """Write *result*."""
+        self._running.discard(result.check)
         self._file.write(result.to_json() + "\n")
 
     def finish(self) -> str:
@@ -131,3 +137,14 @@ class LinesSink:
 
 
 Sink = HistorySink | TextfileSink | LinesSink
+
+
+def left_by(path: Path) -> set[str]:
+    """The checks that the lines in *path* expect and tell no result of."""
+    expected: set[str] = set()
+    done: set[str] = set()
+    for line in path.read_text(encoding="utf-8").splitlines():
+        said = json.loads(line) if line.endswith("}") else {}
+        expected.update(said.get("expected", ()))
+        done.update([said["check"]] if "check" in said else [])
+    return expected - done

@@ -20,6 +20,8 @@ from dataclasses import replace
 
 import pytest
 
+from upcheck.concurrent.isolation import cheap_requests
+from upcheck.concurrent.quiet import quiet
 from upcheck.history import HistoryError
 from upcheck.plugin import session as repo
 from upcheck.plugin.record import standing
@@ -93,7 +95,7 @@ class Engine:
             self._link.say("ready")
             gc.collect()
             gc.freeze()  # what was collected stays: looking at it again would stop everything for 100 ms
-            with self._display:
+            with quiet(session.config, lambda nodeid, told: None), cheap_requests(), self._display:
                 while not self._over():
                     self._turn()
                 self._display.warn(self._runs.close())
