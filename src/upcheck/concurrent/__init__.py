@@ -12,7 +12,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,17 +86,16 @@ class Host:
 
 
 class Runner:
-    """Runs items on at most *threads* threads, one more for each that was abandoned.
+    """Runs items, each on a thread that has nothing else to do, or on a new one.
 
-    *done* hears of each run, in the thread that ran it. Where *brief* says so, a failure is told in a line: pytest's
-    full report costs a hundred times as much.
+    All but *done*, which hears of each run in the thread that ran it, is for one thread. Where *brief* says so, a
+    failure is told in a line: pytest's full report costs a hundred times as much.
     """
 
     def __init__(
         self,
         world: World,
         host: Host,
-        threads: int,
         done: Callable[[Run], None],
         brief: Callable[[Run], bool] = lambda run: False,
     ) -> None:
@@ -105,23 +104,22 @@ class Runner:
         self._done = done
         self._brief = brief
         self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
-        self._gate = _Gate()
-        self._room = threads
-        self._idle = 0
-        self._spawned = 0
-        self._lock = threading.Lock()
+        self._busy = 0
+        self._threads = 0
 
     def start(self, item: pytest.Item, *, alone: bool = False) -> Run:
-        """Run *item* now, or when a thread is free if all are busy; *alone*: while nothing else runs."""
+        """Run *item* now; *alone* where the caller sees to it that nothing else runs."""
         run = Run(item, self, alone)
-        with self._lock:
-            if self._idle:
-                self._idle -= 1
-            elif self._room:
-                self._room -= 1
-                self._spawn()
+        if self._busy == self._threads:
+            self._threads += 1
+            threading.Thread(target=self._work, name="upcheck run", daemon=True).start()
+        self._busy += 1
         self._inbox.put(run)
         return run
+
+    def ended(self) -> None:
+        """A run that *done* has heard of leaves its thread to others."""
+        self._busy -= 1
 
     def abandon(self, run: Run) -> bool:
         """Give *run* up and its thread with it; False where it has ended just now.
@@ -131,33 +129,24 @@ class Runner:
         """
         if not run.settle():
             return False
-        self._gate.leave(alone=run.alone)
-        with self._lock:
-            self._room += 1
+        self._busy -= 1
+        self._threads -= 1
         if run.thread is not None and run.thread.ident is not None:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(run.thread.ident), ctypes.py_object(Overdue))
         return True
 
     def close(self) -> None:
         """Let the threads end when they have nothing to do."""
-        for _ in range(self._spawned):
+        for _ in range(self._threads):
             self._inbox.put(None)
-
-    def _spawn(self) -> None:
-        self._spawned += 1
-        threading.Thread(target=self._work, name="upcheck run", daemon=True).start()
 
     def _work(self) -> None:
         with contextlib.suppress(Overdue):
             while (run := self._inbox.get()) is not None:
-                self._gate.enter(alone=run.alone)
                 self._execute(run)
                 run.thread = None
                 if not run.settle():
-                    return  # abandoned: another thread has taken this one's place
-                self._gate.leave(alone=run.alone)
-                with self._lock:
-                    self._idle += 1
+                    return  # abandoned: this thread is counted no more
                 self._done(run)
 
     def _execute(self, run: Run) -> None:
@@ -183,44 +172,3 @@ def _be_brief(item: pytest.Item) -> None:
         return "E   " + excinfo.exconly(tryshort=True)
 
     item.repr_failure = item._repr_failure_py = told  # type: ignore[method-assign,assignment]
-
-
-class _Gate:
-    """Lets in many together, or one alone; who waits to be alone goes before those who come later."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._inside = 0
-        self._one = False
-        self._waiting = 0
-
-    def enter(self, *, alone: bool) -> None:
-        with self._changed:
-            if alone:
-                self._waiting += 1
-                self._changed.wait_for(lambda: not self._inside and not self._one)
-                self._waiting -= 1
-                self._one = True
-            else:
-                self._changed.wait_for(lambda: not self._one and not self._waiting)
-                self._inside += 1
-
-    def leave(self, *, alone: bool) -> None:
-        with self._changed:
-            if alone:
-                self._one = False
-            else:
-                self._inside -= 1
-            self._changed.notify_all()
-
-
-@contextlib.contextmanager
-def shared(session: pytest.Session, world: World) -> Iterator[World]:
-    """Let *world* be what pytest takes for the state of *session*, and tear down at the end what is still set up."""
-    state = session._setupstate
-    session._setupstate = world
-    try:
-        yield world
-    finally:
-        session._setupstate = state
-        world.teardown_exact(None)

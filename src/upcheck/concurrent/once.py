@@ -52,8 +52,9 @@ class Session:
         self._beside = deque(item for item in session.items if item not in alone)
         self._world = World(session.items)
         self._threads = min(concurrency, len(self._beside))
-        self._runner = Runner(self._world, host, self._threads, self._done.put, lambda _: self._failed >= MAX_DETAILED)
+        self._runner = Runner(self._world, host, self._done.put, lambda _: self._failed >= MAX_DETAILED)
         self._active: dict[Run, float | None] = {}  # and how long each phase of it may take
+        self._ended: deque[Run | _Warned] = deque()  # and not reported
         self._failed = 0
 
     def run(self) -> None:
@@ -72,31 +73,44 @@ class Session:
 
     def _run_beside(self) -> None:
         looked = time.monotonic()
-        while self._beside or self._active:
-            stopping = bool(self._session.shouldfail or self._session.shouldstop)
-            if stopping:
+        while self._beside or self._active or self._ended:
+            if self._session.shouldfail or self._session.shouldstop:
                 self._beside.clear()
-            while self._beside and len(self._active) < self._threads:
-                item = self._beside.popleft()
-                self._began(item)
-                self._active[self._runner.start(item)] = self._timeout(item)
-            with contextlib.suppress(queue.Empty):  # nothing has ended: time to look for what is overdue
-                self._take(self._done.get(timeout=TICK))
+            self._start()  # before what has ended is reported, which takes longer
+            if self._ended:
+                self._tell(self._ended.popleft())
+            self._take(block=not self._ended)
             if time.monotonic() - looked > TICK:
                 self._abandon_overdue()
                 looked = time.monotonic()
-        while not self._done.empty():
-            self._take(self._done.get())
         self._runner.close()
 
-    def _take(self, told: Run | _Warned) -> None:
+    def _start(self) -> None:
+        if self._session.config.option.maxfail and any(_failed(run) for run in self._ended):
+            return  # it may have been the last straw
+        while self._beside and len(self._active) < self._threads:
+            item = self._beside.popleft()
+            self._began(item)
+            self._active[self._runner.start(item)] = self._timeout(item)
+
+    def _take(self, *, block: bool) -> None:
+        """Take what has ended, waiting for it a little if *block*."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                told = self._done.get(block, TICK)
+                block = False
+                if not isinstance(told, tuple):
+                    self._runner.ended()
+                    self._active.pop(told, None)
+                self._ended.append(told)
+
+    def _tell(self, told: Run | _Warned) -> None:
         if isinstance(told, tuple):
             nodeid, message = told
             self._session.config.hook.pytest_warning_recorded.call_historic(
                 kwargs={"warning_message": message, "when": "runtest", "nodeid": nodeid, "location": None}
             )
             return
-        self._active.pop(told, None)
         if isinstance(told.error, pytest.exit.Exception):
             raise told.error
         if told.error is not None:  # of pytest or a plugin: plainly it would end the session, here there are others
@@ -104,9 +118,9 @@ class Session:
         self._report(told, told.reports)
 
     def _report(self, run: Run, reports: list[pytest.TestReport]) -> None:
-        hook = self._session.gethookproxy(run.item.path)
+        hook = self._world.hooks(run.item)
         hook.pytest_runtest_logstart(nodeid=run.item.nodeid, location=run.item.location)
-        self._failed += any(report.failed for report in reports)
+        self._failed += _failed(run)
         for report in reports:
             hook.pytest_runtest_logreport(report=report)
         hook.pytest_runtest_logfinish(nodeid=run.item.nodeid, location=run.item.location)
@@ -120,6 +134,10 @@ class Session:
             if self._runner.abandon(run):
                 del self._active[run]
                 self._report(run, reports)
+
+
+def _failed(told: Run | _Warned) -> bool:
+    return not isinstance(told, tuple) and (told.error is not None or any(report.failed for report in told.reports))
 
 
 def _stop_if_asked(session: pytest.Session) -> None:

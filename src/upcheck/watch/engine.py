@@ -31,7 +31,7 @@ from upcheck.watch.board import Board
 from upcheck.watch.display import Display
 from upcheck.watch.link import Link, cut
 from upcheck.watch.reload import Files
-from upcheck.watch.runs import Runs, facts_of
+from upcheck.watch.runs import Runs, facts_of, runs_alone
 from upcheck.watch.schedule import Entry, Schedule, in_shard
 from upcheck.watch.writer import Lag, Writer
 
@@ -51,7 +51,7 @@ class Engine:
         self.problem = ""  # why it could not begin
         self._stopping: float | None = None  # monotonic seconds since which nothing new starts
         self._items: dict[str, pytest.Item] = {}
-        self._queues: dict[type, deque[tuple[Entry, pytest.Item]]] = defaultdict(deque)  # due, not started
+        self._queues: dict[tuple[type, bool], deque[tuple[Entry, pytest.Item]]] = defaultdict(deque)  # due, not started
         self._retries: list[tuple[float, int, Entry]] = []
         self._number = itertools.count()
         self._lag = Lag()
@@ -174,7 +174,7 @@ class Engine:
         if item is None:  # removed since it was due
             self._schedule.ended(entry)
         else:  # each kind waits for itself: requests don't wait for threads
-            self._queues[type(item)].append((entry, item))
+            self._queues[type(item), runs_alone(item)].append((entry, item))
 
     def _concluded(self, result: Result) -> None:
         """Take a result, or have another attempt where the check asks for one."""

@@ -26,6 +26,7 @@ from upcheck.watch.link import Link
 MAX_REQUESTS = 2000  # in flight at once; each has a file descriptor
 
 Concluded = Callable[[Result], None]
+_ALONE = pytest.StashKey[bool]()
 _REQUEST = pytest.StashKey[Request]()
 _HOST = Host((Item,), make_report)
 
@@ -50,6 +51,7 @@ class Runs:
         self.wake = self._multi.wake
         self._done: SimpleQueue[Run] = SimpleQueue()
         self._runs: set[Run] = set()
+        self._alone = False  # one runs alone, or waits to
         self._lost: dict[str, Run] = {}  # given up; their threads may be at it still
         self._retired: list[tuple[World, set[Run]]] = []
         self._begin()
@@ -65,7 +67,7 @@ class Runs:
         self.since = time.monotonic()
         self._session._setupstate = self._world
         old_news = self._is_old_news
-        self._runner = Runner(self._world, _HOST, self._threads, self._ended, lambda run: old_news(run.item.nodeid))
+        self._runner = Runner(self._world, _HOST, self._ended, lambda run: old_news(run.item.nodeid))
 
     @property
     def in_flight(self) -> int:
@@ -73,10 +75,13 @@ class Runs:
         return len(self._runs) + self._multi.in_flight
 
     def has_room(self, item: pytest.Item) -> bool:
-        """Whether *item* would start at once."""
+        """Whether *item* may start now. One that runs alone waits for the others, and those after it for that one."""
         if isinstance(item, YamlCheckItem):
             return self._multi.in_flight < MAX_REQUESTS
-        return len(self._runs) < self._threads
+        if runs_alone(item):
+            self._alone = bool(self._runs)
+            return not self._runs
+        return not self._alone and len(self._runs) < self._threads
 
     def start(self, item: pytest.Item) -> None:
         """Begin a run of *item*."""
@@ -91,13 +96,15 @@ class Runs:
                 return
             del self._lost[item.nodeid]
         self._link.began(item.nodeid)
-        self._runs.add(self._runner.start(item, alone=bool(why_alone(item, _HOST.kinds))))
+        self._alone = runs_alone(item)
+        self._runs.add(self._runner.start(item, alone=self._alone))
 
     def poll(self, timeout: float) -> None:
         """Wait at most *timeout* seconds for something to end, and conclude what has."""
         self._multi.poll(timeout)
         while not self._done.empty():
             run = self._done.get()
+            run.runner.ended()
             if run in self._runs:
                 self._forget(run)
                 self._concluded(_result(run))
@@ -130,6 +137,8 @@ class Runs:
 
     def _forget(self, run: Run) -> None:
         self._runs.discard(run)
+        if run.alone:
+            self._alone = False
         self._link.ended(run.item.nodeid)
 
     def _give_up(self, run: Run) -> None:
@@ -161,6 +170,13 @@ class Runs:
             self._concluded(Result(item.nodeid, told.outcome, started, outcome.elapsed, Kind.CHECK, reason, facts))
 
         self._multi.start(request, done)
+
+
+def runs_alone(item: pytest.Item) -> bool:
+    """Whether *item* must run alone; found out once."""
+    if _ALONE not in item.stash:
+        item.stash[_ALONE] = bool(why_alone(item, _HOST.kinds))
+    return item.stash[_ALONE]
 
 
 def facts_of(item: pytest.Item) -> Mapping[str, Any]:
