@@ -183,6 +183,7 @@ def test_the_judgement_of_an_answer(tmp_path: Path) -> None:
         "asked": "GET http://host/",
         "got": '200 Some Words in 100 ms: "Maintenance"',
         "want": want,
+        "code": "body",
         "status": 200,
         "phases": phases,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import sys
 import time
@@ -22,6 +23,8 @@ from upcheck.result import ExitCode, exit_code
 from upcheck.settings import Settings, SettingsError, declared, nearest
 
 AT_ONCE = 8
+_ONCE = ("--nagios", "-x", "--maxfail", "-n", "--numprocesses", "--pdb", "--trace", "--metrics-textfile", "--results",
+         "--junit", "--lf", "--last-failed", "--ff", "--sw", "--setup-", "--collect-only", "--concurrency")  # fmt: skip
 NEEDED = ("promtool", "amtool", "prometheus", "alertmanager")
 EXAMPLES = """\b
 Examples:
@@ -78,14 +81,20 @@ def check(target: str | None, nagios: bool, verbose: bool, pytest_arguments: tup
     settings = _settings(needed=True)
     for number in (signal.SIGTERM, signal.SIGINT):  # so that the collector we started is stopped, too
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    _fetch_tools(settings)
+    if not nagios:  # whose caller waits some seconds, and asks for live checks
+        _fetch_tools(settings)
     say = (lambda text: None) if nagios else click.echo
     began = time.monotonic()  # what is fetched once is not how long a check takes
     report = _run(settings, target, pytest_arguments, verbose, say)
     if nagios:
-        click.echo(plugin.line(report.results, report.warnings))
-        sys.exit(plugin.status(report.results))
+        _answer(report)
     _tell(report, settings, target or settings.target, verbose, began)
+
+
+def _answer(report: once.Report) -> NoReturn:
+    """Answer as a monitoring plugin."""
+    click.echo(plugin.line(report.results, report.warnings))
+    sys.exit(plugin.status(report.results))
 
 
 def _tell(report: once.Report, settings: Settings, target: str, verbose: bool, began: float) -> NoReturn:
@@ -109,12 +118,14 @@ def _tell(report: once.Report, settings: Settings, target: str, verbose: bool, b
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})
 @click.option("--target", metavar="URL", envvar="UPCHECK_TARGET", help="Ask URL instead of [tool.upcheck] target.")
 @click.option("--concurrency", default=50, type=click.IntRange(1, 1000), show_default=True, help="Checks at once.")
+@click.option("--nagios", is_flag=True, help="Answer as a monitoring plugin: one line, exit code 0, 1, 2 or 3.")
 @click.option("-v", "--verbose", is_flag=True, help="Print what pytest printed, too.")
 @click.argument("pytest_arguments", nargs=-1, type=click.UNPROCESSED)
-def run(target: str | None, concurrency: int, verbose: bool, pytest_arguments: tuple[str, ...]) -> None:
+def run(target: str | None, concurrency: int, nagios: bool, verbose: bool, pytest_arguments: tuple[str, ...]) -> None:
     """Run the live checks once, many at a time, and print a verdict.
 
-    For cron and CI. Rule tests and configurations are `upcheck check`'s. Further arguments are pytest's.
+    For cron and CI. Rule tests and configurations are `upcheck check`'s. Further arguments are pytest's, or the
+    plugin's: --metrics-textfile=PATH, --results=PATH, --junitxml=PATH.
 
     \b
     Examples:
@@ -130,10 +141,12 @@ def run(target: str | None, concurrency: int, verbose: bool, pytest_arguments: t
     asked = [] if target is None else [f"--target={target}"]
     report = once.pytest(
         settings,
-        [*asked, f"--concurrency={concurrency}", *pytest_arguments, str(settings.checks)],
+        ["--live", *asked, f"--concurrency={concurrency}", *pytest_arguments],
         terminal=verbose or bool(pytest_arguments),
         progress=_bar() if sys.stderr.isatty() else None,
     )
+    if nagios:
+        _answer(report)
     _tell(report, settings, target or settings.target, verbose, began)
 
 
@@ -167,16 +180,24 @@ def watch(
     from upcheck.watch.supervisor import Supervisor
 
     settings = _settings(needed=True)
+    if senseless := [one for one in pytest_arguments if one.startswith(_ONCE)]:
+        raise click.UsageError(f"{senseless[0]} makes no sense for checks that run for ever: leave it out")
     lifetime = None
     if fixture_lifetime is not None:
         try:
-            lifetime = seconds(fixture_lifetime)
+            lifetime = seconds(float(fixture_lifetime) if fixture_lifetime.isdecimal() else fixture_lifetime)
         except ValueError as error:
             raise click.UsageError(f"--fixture-lifetime: {error}") from None
     options = Options(_shard(shard), concurrency, lifetime, log)
     asked = [] if target is None else [f"--target={target}"]
-    supervisor = Supervisor(settings, options, [*asked, *pytest_arguments], lambda text: click.echo(text, err=True))
-    sys.exit(supervisor.run())
+
+    def say(text: str) -> None:
+        if log == "json":
+            click.echo(json.dumps({"time": round(time.time(), 3), "event": "engine", "text": text}))
+        else:
+            click.echo(f"{time.strftime('%H:%M:%S')}  {text}", err=True)
+
+    sys.exit(Supervisor(settings, options, [*asked, *pytest_arguments], say).run())
 
 
 def _shard(text: str) -> tuple[int, int]:

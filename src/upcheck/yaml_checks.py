@@ -99,7 +99,7 @@ class Judgement:
 def judge(check: YamlCheck, request: Request, outcome: Answer | HttpFailure) -> Judgement:
     """Whether *check* holds, now that *request* had this *outcome*."""
     if isinstance(outcome, HttpFailure):
-        want = ", ".join(f"{key} {value}" for key, value in check.expect.items())
+        want = ", ".join(f"{key} {_words(value)}" for key, value in check.expect.items())
         facts: dict[str, Any] = {"asked": request.asked, "got": str(outcome), "want": want, "code": str(outcome.reason)}
         if outcome.certificate is not None:
             facts["certificate_expiry"] = outcome.certificate.not_after
@@ -114,9 +114,16 @@ def judge(check: YamlCheck, request: Request, outcome: Answer | HttpFailure) -> 
     body = None if outcome.is_success else outcome.text
     got = summary(outcome.status, outcome.reason_phrase, outcome.elapsed, body)
     shown = f"{got}: {excerpt(outcome.text)}" if "body" in check.expect and outcome.is_success else got
-    return Judgement(
-        Outcome.FAILED, f"{got}, wanted {want}", {"asked": request.asked, "got": shown, "want": want, **facts}
-    )
+    code = next(key for key, wanted in check.expect.items() if _JUDGES[key](wanted, outcome))
+    told = {"asked": request.asked, "got": shown, "want": want, "code": code, **facts}
+    return Judgement(Outcome.FAILED, f"{got}, wanted {want}", told)
+
+
+def _words(wanted: Any) -> str:
+    """What is wanted, as people write it."""
+    if isinstance(wanted, dict):
+        return ", ".join(f"{name}: {text}" for name, text in wanted.items())
+    return " or ".join(map(str, wanted)) if isinstance(wanted, list) else str(wanted)
 
 
 def load(path: Path) -> list[YamlCheck]:

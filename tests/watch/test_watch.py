@@ -115,11 +115,11 @@ def test_a_change_of_a_file_is_taken_over_and_a_broken_one_is_not(repo: Repo, wa
     repo.write("checks/test_a.py", QUICK.replace("pass", "assert 'new' == 'version'"))
     watch.changed("test_quick", "failed")
     repo.write("checks/test_a.py", QUICK.replace("pass", "assert 'new' ==") + "\n")
-    broken = watch.wait(lambda event: event["event"] == "reloaded")
-    assert "checks/test_a.py can't be read, its last good version runs on: SyntaxError" in broken["text"]
+    broken = watch.wait(lambda event: event["event"] == "refused")
+    assert "checks/test_a.py can't be read, its last good version runs on: line 5: SyntaxError" in broken["text"]
     repo.write("checks/b.yml", "checks:\n  - {name: pag\n")
-    broken = watch.wait(lambda event: event["event"] == "reloaded")
-    assert "checks/b.yml can't be read, its last good version runs on" in broken["text"]
+    broken = watch.wait(lambda event: event["event"] == "refused")
+    assert "checks/b.yml can't be read, its last good version runs on: line 3:1: not YAML" in broken["text"]
     time.sleep(1.5)
     with History(repo.path / ".upcheck/history.sqlite") as history:
         (engine,) = history.engines()
@@ -147,8 +147,8 @@ def test_a_change_below_them_all_starts_a_new_process(repo: Repo, watching: Watc
     watch.started()
     before = watch.engine.pid
     repo.write("conftest.py", "import pytest\n\n@pytest.fixture\ndef value(:\n")
-    held_back = watch.wait(lambda event: event["event"] == "reloaded")
-    assert "not everything can be read, all runs on as it was" in held_back["text"]
+    held_back = watch.wait(lambda event: event["event"] == "refused")
+    assert "conftest.py has changed, and not everything can be read, all runs on as it was" in held_back["text"]
     assert watch.engine.pid == before
     repo.write("conftest.py", "import pytest\n\n@pytest.fixture\ndef value():\n    return 22\n")
     watch.changed("test_value", "failed")
@@ -158,6 +158,50 @@ def test_a_change_below_them_all_starts_a_new_process(repo: Repo, watching: Watc
     watch.started()
     assert watch.engine.pid != before
     assert watch.stop() == 0
+
+
+def test_a_selection_holds_when_a_file_changes(repo: Repo, watching: Watching) -> None:
+    repo.write("checks/b.yml", "checks:\n  - {name: one, url: /, severity: info}\n  - {name: other, url: /}\n")
+    repo.write("checks/test_a.py", QUICK)
+    watch = watching("-m", "info")
+    assert watch.started()["checks"] == 1
+    repo.write("checks/b.yml", "checks:\n  - {name: one, url: /, severity: info}\n  - {name: the other, url: /}\n")
+    assert watch.wait(lambda event: event["event"] == "reloaded")["text"] == "checks/b.yml: 1 check, read anew"
+    assert watch.stop() == 0
+    watch = watching("checks/test_a.py")
+    assert watch.started()["checks"] == 1
+    assert watch.stop() == 0
+    nothing = watching("-k", "no_such_check")
+    assert nothing.process.wait(20) == 3
+    assert "there is no check to watch" in nothing.errors.read_text()
+
+
+def test_a_module_that_is_imported_late_is_no_change(repo: Repo, watching: Watching) -> None:
+    repo.write("helper.py", "VALUE = 1\n")
+    body = "def test_it():\n    import helper\n    assert helper.VALUE == 1\n"
+    repo.write("checks/test_a.py", f"from upcheck import check\n\n@check(every='300ms')\n{body}")
+    repo.write("pyproject.toml", "[tool.upcheck]\n[tool.pytest.ini_options]\npythonpath = ['.']\n")
+    watch = watching()
+    watch.started()
+    time.sleep(4)
+    assert [event["event"] for event in watch.events] == ["started"]
+    repo.write("helper.py", "VALUE = 22\n")
+    watch.changed("test_it", "failed")
+    assert watch.stop() == 0
+
+
+def test_what_fixtures_and_children_print_is_not_among_the_events(repo: Repo, watching: Watching) -> None:
+    repo.write(
+        "checks/test_a.py",
+        "import os, pytest\nfrom upcheck import check\n\n@pytest.fixture(scope='session')\ndef token():\n"
+        "    print('up')\n    yield 1\n    print('down')\n\n@check(every='300ms')\n"
+        "def test_it(token): os.system('echo child')\n",
+    )
+    watch = watching()
+    watch.started()
+    time.sleep(2)
+    assert watch.stop() == 0
+    assert {event["event"] for event in watch.events} == {"started"}
 
 
 def test_wider_fixtures_are_set_up_once_and_torn_down_at_the_end(repo: Repo, watching: Watching) -> None:
@@ -275,6 +319,7 @@ def test_shards_share_the_checks(repo: Repo, watching: Watching) -> None:
         (["--fixture-lifetime", "soon"], "--fixture-lifetime: expected a duration such as '30s'"),
         (["--target", "shop.example"], "target shop.example: expected a URL; did you mean http://shop.example?"),
         (["-k", "(("], "Wrong expression passed to '-k'"),
+        (["--pdb"], "--pdb makes no sense for checks that run for ever: leave it out"),
     ],
 )
 def test_what_can_t_be_meant_is_said_at_once(

@@ -26,11 +26,14 @@ Warned = Callable[[str, warnings.WarningMessage], None]
 
 
 class Output:
-    """What the run of *item* has written since its last report: to stdout, to stderr, to the log."""
+    """What the run of *item* has written since its last report: to stdout, to stderr, to the log.
+
+    Without an item it is kept for nobody.
+    """
 
     __slots__ = ("_left", "_parts", "alone", "item")
 
-    def __init__(self, item: pytest.Item, *, alone: bool = False) -> None:
+    def __init__(self, item: pytest.Item | None = None, *, alone: bool = False) -> None:
         self.item = item
         self.alone = alone
         self._parts: dict[str, list[str]] = {}
@@ -44,7 +47,7 @@ class Output:
 
     def tell(self, when: str) -> None:
         """Put what was written into the item's report sections, as written in phase *when*."""
-        if self._parts:
+        if self._parts and self.item is not None:
             for key in ("stdout", "stderr", "log"):
                 self.item.add_report_section(when, key, "".join(self._parts.pop(key, ())))
 
@@ -105,7 +108,7 @@ class _Current:
     @property
     def ihook(self) -> Any:
         output = running.get()
-        return output.item.ihook if output is not None else self.config.hook
+        return output.item.ihook if output is not None and output.item is not None else self.config.hook
 
 
 @contextlib.contextmanager
@@ -184,7 +187,7 @@ def _part_warnings(config: pytest.Config, stack: contextlib.ExitStack, warned: W
     def show(message: Any, category: Any, filename: str, lineno: int, file: Any = None, line: Any = None) -> None:
         output = running.get()
         told = warnings.WarningMessage(message, category, filename, lineno, file, line)
-        warned(output.item.nodeid if output is not None else "", told)
+        warned(output.item.nodeid if output is not None and output.item is not None else "", told)
 
     stack.enter_context(catch_warnings_for_item(config, config.hook, "runtest", None))
     stack.callback(setattr, warnings, "showwarning", warnings.showwarning)

@@ -13,7 +13,7 @@ import pytest
 
 from upcheck.concurrent import Host, once
 from upcheck.concurrent.protocol import NotAsked
-from upcheck.declaration import DeclarationError
+from upcheck.declaration import SEVERITIES, DeclarationError
 from upcheck.plugin import coroutines, hookspecs, interrupt, items, session
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
@@ -41,6 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--results", metavar="PATH", type=Path, action="append", default=[], help="append each result to PATH as JSON"
     )
     group.addoption("--concurrency", metavar="N", type=int, default=0, help="run N checks at once, in this one process")
+    group.addoption("--live", action="store_true", help="live checks only, those of checks/ unless paths are given")
     group.addoption(
         "--resume", metavar="PATH", type=Path, help="run only what --results=PATH expected and has no result of"
     )
@@ -61,6 +62,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         "check(every, timeout, severity, retries): a check: how often, how long, how bad, and how often to try again",
     )
+    for severity in SEVERITIES:
+        config.addinivalue_line("markers", f"{severity}: what every check of this severity is marked with, for -m")
     config.addinivalue_line("markers", "serial: runs while nothing else does, under --concurrency and upcheck watch")
     interrupt.watch()
     _refuse_lost_root(config)
@@ -71,6 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     config.stash[session.SETTINGS] = settings
     _refuse_options(config)
+    if config.option.live and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.args = [str(settings.checks)]
     if config.stash[_DECLARED]:
         config.option.continue_on_collection_errors = True  # one broken file must not silence the others
     if hasattr(config, "workerinput") or config.stash.get(session.WATCHED, False):
@@ -161,7 +166,9 @@ def pytest_make_collect_report(
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what a run before has told of."""
+    """Leave out what is no live check, and what a run before has told of, where that is asked for."""
+    if config.option.live:
+        items[:] = [item for item in items if (known := standing(item)) is not None and known.kind is Kind.CHECK]
     if config.option.resume:
         wanted = left_by(config.option.resume)
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
@@ -169,12 +176,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Refuse a mark that can't be meant, before anything runs."""
-    if item.get_closest_marker("check"):
-        try:
-            declaration_of(item)
-        except DeclarationError as error:
-            raise pytest.UsageError(str(error)) from None
+    """Refuse a mark that can't be meant, before anything runs; let `-m` select by severity."""
+    try:
+        known = standing(item)
+    except DeclarationError as error:
+        raise pytest.UsageError(str(error)) from None
+    if known is not None and known.kind is Kind.CHECK:
+        item.add_marker(known.declaration.severity)
 
 
 @pytest.hookimpl(tryfirst=True)

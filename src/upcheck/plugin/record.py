@@ -81,6 +81,7 @@ def with_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
         facts.update(item.extra_facts())
     if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         facts.update(_failure(item, call.excinfo, report.longreprtext))
+        facts.setdefault("code", "assertion" if call.excinfo.errisinstance(AssertionError) else "exception")
     report.user_properties.extend((FACT + name, value) for name, value in facts.items())
     return report
 

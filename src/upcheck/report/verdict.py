@@ -42,7 +42,7 @@ def _count(kind: Kind, results: Sequence[Result], alerts: set[str], style: Style
     told += [f"{tally[outcome]} {outcome}" for outcome in Outcome if outcome is not Outcome.HELD and tally[outcome]]
     colour = "red" if tally[Outcome.FAILED] or tally[Outcome.ERROR] or not results else "green"
     text = ", ".join(told) or "no tests"
-    line = f"{_TITLES[kind]:<11} {style(text, colour)}{' ' * max(0, 24 - len(text))} {_remark(kind, results, alerts)}"
+    line = f"{_TITLES[kind]:<11} {style(text, colour)}{' ' * max(1, 24 - len(text))} {_remark(kind, results, alerts)}"
     return line.rstrip()
 
 

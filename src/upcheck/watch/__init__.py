@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 
+ENV = "UPCHECK_WATCH"  # the Options, for the engine's process
 RELOAD = 75  # exit code of an engine that asks to be replaced by one that reads everything anew
 
 

@@ -21,6 +21,7 @@ class Row:
 
     last: Result
     since: float
+    lasted: float | None = None  # seconds that the outcome before has lasted
     durations: deque[float | None] = field(default_factory=lambda: deque(maxlen=KEPT))
 
 
@@ -45,12 +46,14 @@ class Board:
             before = self._since(result.check)
             known = before is not None and before[0] is result.outcome
             row = self.rows[result.check] = Row(result, before[1] if known and before else result.started)
-            changed = not known and (before is not None or result.outcome is not Outcome.HELD)
+            changed = result.outcome is not Outcome.HELD or (before is not None and not known)
+            if changed and before is not None and not known:
+                row.lasted = result.started - before[1]
         else:
             changed = row.last.outcome is not result.outcome
             self.counts[row.last.outcome] -= 1
             if changed:
-                row.since = result.started
+                row.lasted, row.since = result.started - row.since, result.started
             row.last = result
         self.counts[result.outcome] += 1
         row.durations.append(result.duration if result.outcome is Outcome.HELD else None)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from upcheck.result import Outcome, Result
-from upcheck.watch.board import WORD, Board, Row, name, why
+from upcheck.watch.board import KEPT, WORD, Board, Row, name, why
 
 if TYPE_CHECKING:
     from upcheck.watch.schedule import Schedule
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 _CROSS = "\N{MULTIPLICATION SIGN}"
 _BARS = "▁▂▃▄▅▆▇█"
 _COLOURS = {Outcome.HELD: "green", Outcome.FAILED: "red", Outcome.ERROR: "magenta", Outcome.SKIPPED: "dim"}
+RATE_OVER = 30.0  # seconds
 REFRESH = 0.5  # seconds between two pictures of the live view
+_PLAIN = ("started", "stopping")
 KINDS = ("auto", "view", "lines", "json")
 
 
@@ -31,6 +35,9 @@ class Display:
         if kind == "auto":
             kind = "view" if self._out.isatty() else "lines"
         self._json = kind == "json"
+        if self._json and out is None:  # what others print, child processes too, is not JSON: it goes to stderr
+            self._out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         self._live: Any = None
         self._shown = 0.0
         self._rate = _Rate()
@@ -51,10 +58,17 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def started(self, checks: int, notice: str) -> None:
-        """Say that *checks* checks are watched from now on."""
-        self._tell("started", text=f"watching {checks} check{'s' if checks != 1 else ''}", checks=checks)
+    def started(self, checks: Collection[str], notice: str) -> None:
+        """Say that *checks* are watched from now on."""
+        count = len(checks)
+        self._tell("started", text=f"watching {count} check{'s' if count != 1 else ''}", checks=count)
         self.warn([notice] if notice else [])
+        self.refused([f"{file} can't be read: {reason}" for file, reason in self._board.stale.items()])
+
+    def stopping(self, in_flight: int) -> None:
+        """Say what is waited for."""
+        if in_flight:
+            self._tell("stopping", text=f"stopping: {in_flight} still run; a second signal does not wait")
 
     def changed(self, result: Result) -> None:
         """Say that a check has another outcome than before."""
@@ -66,12 +80,18 @@ class Display:
             values = {"check": result.check, "outcome": result.outcome, "duration": round(result.duration, 6)}
             self._tell("changed", **values, reason=result.reason, since=row.since, **facts)
         else:
-            self._line(change(result), _COLOURS[result.outcome])
+            ended = f", after {_span(row.lasted)}" if result.outcome is Outcome.HELD and row.lasted is not None else ""
+            self._line(change(result) + ended, _COLOURS[result.outcome])
 
     def reloaded(self, told: Sequence[str]) -> None:
         """Say what came of a change on disk."""
         for sentence in told:
             self._tell("reloaded", text=sentence)
+
+    def refused(self, told: Sequence[str]) -> None:
+        """Say what was not taken over, and why."""
+        for sentence in told:
+            self._tell("refused", text=sentence)
 
     def warn(self, told: Sequence[str]) -> None:
         """Say what went wrong beside the checks."""
@@ -93,7 +113,7 @@ class Display:
         if self._json:
             print(json.dumps({"time": round(time.time(), 3), "event": event, **values}), file=self._out, flush=True)
         else:
-            text = values["text"] if event == "started" else f"{event}: {values['text']}"
+            text = values["text"] if event in _PLAIN else f"{event}: {values['text']}"
             self._line(f"{_clock(time.time())}  {text}", "yellow")
 
     def _line(self, text: str, colour: str) -> None:
@@ -107,41 +127,42 @@ class _Rate:
     """Runs a second, over the last pictures."""
 
     def __init__(self) -> None:
-        self._before: tuple[int, float] | None = None
+        self._seen: deque[tuple[int, float]] = deque(maxlen=int(RATE_OVER / REFRESH))
 
     def of(self, count: int, now: float) -> float:
-        before, self._before = self._before, (count, now)
-        return (count - before[0]) / (now - before[1]) if before and now > before[1] else 0.0
+        self._seen.append((count, now))
+        first, began = self._seen[0]
+        return (count - first) / (now - began) if now > began else 0.0
 
 
 def change(result: Result) -> str:
     """A change as a line: `14:02:10  DOWN     shop front page   503 after 212 ms`."""
     told = f"in {result.duration * 1000:.0f} ms" if result.outcome is Outcome.HELD else why(result)
-    return f"{_clock(result.started)}  {WORD[result.outcome]:<8} {name(result):<40} {told}".rstrip()
+    return f"{_clock(result.started)}  {WORD[result.outcome]:<8} {name(result):<40}  {told}".rstrip()
 
 
 def picture(board: Board, schedule: Schedule, lag: Lag, rate: float, height: int) -> Any:
     """The live view: a line of counts, then the checks, those that do not hold first, as many as *height* allows."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     counts = [f"{board.counts[outcome]} {WORD[outcome].lower()}" for outcome in Outcome if board.counts[outcome]]
+    if waiting := len(schedule.entries.keys() - board.rows.keys()):
+        counts.append(f"{waiting} to come")
     told = f"{rate:.1f} checks/s   lag p99 {lag.p99() * 1000:.0f} ms   {_clock(time.time())}"
-    head = f" upcheck  {'  '.join(counts)}   {told}"
-    table = Table(title=Text(head, style="bold"), title_justify="left", box=None, show_header=False, padding=(0, 1))
-    for _ in range(5):
-        table.add_column(no_wrap=True, overflow="ellipsis")
-    bad = board.bad()
+    head = Text(f" upcheck  {'  '.join(counts)}   {told}", style="bold", no_wrap=True, overflow="ellipsis")
+    table = Table(box=None, show_header=False, padding=(0, 1), expand=True)
+    for width, ratio in ((8, None), (None, 3), (None, 5), (KEPT, None), (13, None)):
+        table.add_column(width=width, ratio=ratio, no_wrap=True, overflow="ellipsis")
     good = sorted((row for row in board.rows.values() if row.last.outcome is Outcome.HELD), key=_slow, reverse=True)
-    room = max(1, height - 3)
-    for row in (bad + good)[:room]:
+    room = max(1, height - 3 - len(board.stale))
+    for row in (board.bad() + good)[:room]:
         _add(table, row, schedule)
-    left = len(board.rows) - room
     for file, reason in board.stale.items():
-        table.add_row(Text("STALE", style="yellow"), file, reason)
-    if left > 0:
-        table.caption, table.caption_justify = f" and {left} more", "left"
-    return table
+        table.add_row(Text("STALE", style="yellow"), Text(file), Text(reason))
+    left = len(board.rows) - room
+    return Group(head, table, Text(f" and {left} more", style="dim")) if left > 0 else Group(head, table)
 
 
 def _slow(row: Row) -> float:
@@ -155,8 +176,8 @@ def _add(table: Any, row: Row, schedule: Schedule) -> None:
     entry = schedule.entries.get(result.check)
     told = f"{result.duration * 1000:.0f} ms"
     if result.outcome is not Outcome.HELD:
-        told = f"{why(result)} since {_clock(row.since)}"
-    following = f"next in {entry.due - time.monotonic():.0f} s" if entry else ""
+        told = f"since {_clock(row.since)}: {why(result)}"
+    following = f"next in {max(0, entry.due - time.monotonic()):.0f} s" if entry else ""
     word = Text(WORD[result.outcome], style=_COLOURS[result.outcome])
     table.add_row(word, Text(name(result)), Text(told), Text(sparkline(row.durations)), Text(following, style="dim"))
 
@@ -167,6 +188,14 @@ def sparkline(durations: Sequence[float | None]) -> str:
     return "".join(
         _CROSS if one is None else _BARS[min(7, int(one / top * 7.99))] if top else _BARS[0] for one in durations
     )
+
+
+def _span(seconds: float) -> str:
+    """`21 s`, `4 m`, `3 h`: about how long."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _clock(moment: float) -> str:

@@ -14,6 +14,7 @@ import heapq
 import itertools
 import os
 import signal
+import sys
 import time
 from collections import defaultdict, deque
 from dataclasses import replace
@@ -25,12 +26,12 @@ from upcheck.concurrent.quiet import quiet
 from upcheck.history import HistoryError
 from upcheck.plugin import session as repo
 from upcheck.plugin.record import standing
-from upcheck.result import Kind, Outcome, Result
+from upcheck.result import ExitCode, Kind, Outcome, Result
 from upcheck.watch import RELOAD, Options
 from upcheck.watch.board import Board
 from upcheck.watch.display import Display
 from upcheck.watch.link import Link, cut
-from upcheck.watch.reload import Files
+from upcheck.watch.reload import Files, last_words
 from upcheck.watch.runs import Runs, facts_of, runs_alone
 from upcheck.watch.schedule import Entry, Schedule, in_shard
 from upcheck.watch.writer import Lag, Writer
@@ -49,12 +50,14 @@ class Engine:
         self.code = 0  # what the process should exit with
         self.began = False
         self.problem = ""  # why it could not begin
+        self._asked = False  # to stop, by a signal
         self._stopping: float | None = None  # monotonic seconds since which nothing new starts
         self._items: dict[str, pytest.Item] = {}
         self._queues: dict[tuple[type, bool], deque[tuple[Entry, pytest.Item]]] = defaultdict(deque)  # due, not started
         self._retries: list[tuple[float, int, Entry]] = []
         self._number = itertools.count()
         self._lag = Lag()
+        self._unreadable: dict[str, str] = {}
         self._looked = 0.0
 
     @pytest.hookimpl(tryfirst=True)
@@ -62,17 +65,31 @@ class Engine:
         """Say that results are taken care of here."""
         config.stash[repo.WATCHED] = True
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Set the exit code; say why, where the engine could not begin."""
+        if self.problem:
+            sys.stderr.write(f"{self.problem}\n")
+        session.exitstatus = self.code if self.began else ExitCode.UNKNOWN
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Keep the live checks of this shard."""
         items[:] = [item for item in items if self._wanted(item)]
 
     def _wanted(self, item: pytest.Item) -> bool:
-        known = standing(item)
-        return known is not None and known.kind is Kind.CHECK and in_shard(item.nodeid, self._options.shard)
+        return standing(item) is not None and in_shard(item.nodeid, self._options.shard)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keep in mind which files can't be read."""
+        if report.failed and report.nodeid:
+            self._unreadable[report.nodeid] = last_words(report.longreprtext)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run until told to stop; where the history can't be had, `problem` says why."""
+        """Run until told to stop; where there is nothing to run, or the history can't be had, `problem` says why."""
+        if not session.items and not self._unreadable:
+            self.problem = "there is no check to watch: none below checks/ is in this selection and this shard"
+            return True
         number, of = self._options.shard
         try:
             self._writer = Writer(repo.settings(session.config), f"{number}/{of}")
@@ -82,7 +99,7 @@ class Engine:
         self.began = True
         try:
             self._board = Board(self._writer.since)
-            self._files = Files(session, self._board, self._wanted)
+            self._files = Files(session, self._board, self._unreadable)
             self._display = Display(self._options.log, self._board)
             self._schedule = Schedule(time.time() - time.monotonic())
             self._runs = Runs(session, self._options.concurrency, self._link, self._concluded, self._is_old_news)
@@ -90,7 +107,10 @@ class Engine:
             signal.signal(signal.SIGINT, self._stop)
             signal.signal(signal.SIGHUP, lambda *_: self._files.ask())
             self._adopt(self._files.begin())
-            self._display.started(len(self._items), self._writer.notice)
+            for item in self._items.values():
+                if cut(item.nodeid) in self._options.suspects:
+                    item.add_marker("serial")  # if it ends this engine, too, then there is no doubt
+            self._display.started(self._items.keys() - self._left_out(), self._writer.notice)
             self._accuse()
             self._link.say("ready")
             gc.collect()
@@ -106,11 +126,13 @@ class Engine:
         return True
 
     def _stop(self, number: int, _: object) -> None:
+        if self._asked and number == signal.SIGTERM:
+            os._exit(128 + number)
+        self._asked = True
         if self._stopping is None:
             self._stopping = time.monotonic()
             self._link.say("stopping")
-        elif number == signal.SIGTERM:
-            os._exit(128 + number)
+            self._display.stopping(self._runs.in_flight)
         self._runs.wake()
 
     def _is_old_news(self, check: str) -> bool:
@@ -120,8 +142,13 @@ class Engine:
         """Watch *items* and no others."""
         self._items = {item.nodeid: item for item in items}
         plan = [(check, facts_of(item)["every"]) for check, item in self._items.items()]
-        self._schedule.update([(check, every) for check, every in plan if cut(check) not in self._options.banned])
+        left_out = self._left_out()
+        self._schedule.update([(check, every) for check, every in plan if check not in left_out])
         self._board.keep(self._items)
+
+    def _left_out(self) -> set[str]:
+        """The checks that have ended an engine twice."""
+        return {check for check in self._items if cut(check) in self._options.banned}
 
     def _accuse(self) -> None:
         """Results for the checks that ran when the engine before this one died."""
@@ -129,7 +156,7 @@ class Engine:
         for check in [check for check in self._items if cut(check) in accused]:
             told = "the engine ended while this check ran"
             if cut(check) in self._options.banned:
-                told += ", twice: it does not run again before `upcheck watch` is started anew"
+                told += ", twice: it does not run again before a file of checks changes"
             facts = {**facts_of(self._items[check]), "got": told, "code": "engine_ended"}
             self._concluded(Result(check, Outcome.ERROR, time.time(), 0.0, Kind.CHECK, told, facts))
 
@@ -167,7 +194,9 @@ class Engine:
                 entry, item = queue.popleft()
                 if entry.attempt == 1:
                     self._lag.add(time.monotonic() - entry.planned)
-                self._runs.start(item)
+                if not self._runs.start(item):  # the run before, given up, goes on and on
+                    self._schedule.missed += 1
+                    self._schedule.ended(entry)
 
     def _queue(self, entry: Entry) -> None:
         item = self._items.get(entry.key)
@@ -223,5 +252,9 @@ class Engine:
             self._link.say("reloading")
         elif change.items is not None:
             self._adopt(change.items)
-            self._runs.renew()
+            if change.python:
+                self._runs.renew()
+            if self._left_out():  # which may be mended now
+                self.code, self._stopping = RELOAD, now
         self._display.reloaded(change.told)
+        self._display.refused(change.refused)

@@ -8,9 +8,10 @@ trial run has shown that everything can still be collected.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from upcheck.watch.board import Board
 
 LOOK = 1.0  # seconds between two looks at the files
 _CHECKS = {".py", ".yml", ".yaml"}
+_OURS = re.compile(r"^upcheck\.[\w.]+: ")  # an error of ours: the sentence says it
 _TRIAL = ("-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider")
 
 Signature = tuple[int, int]  # mtime in ns, size
@@ -30,21 +32,28 @@ Signature = tuple[int, int]  # mtime in ns, size
 
 @dataclass(slots=True)
 class Change:
-    """What came of a change: the *items* to run from now on, or a new process for *everything*; what to tell."""
+    """What came of a change: the *items* to run from now on, or a new process for *everything*; what to tell.
+
+    *python*: a file of Python was among what has changed; *refused* are those that can't be read.
+    """
 
     items: list[pytest.Item] | None = None
+    python: bool = False
     everything: bool = False
     told: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 class Files:
-    """The files that the checks come from. *wanted* says which items are to be run."""
+    """The files that the checks come from. *unreadable* are those that could not be collected, and why."""
 
-    def __init__(self, session: pytest.Session, board: Board, wanted: Callable[[pytest.Item], bool]) -> None:
+    def __init__(self, session: pytest.Session, board: Board, unreadable: Mapping[str, str]) -> None:
         self._session = session
         self._settings = repo.settings(session.config)
         self._stale = board.stale
-        self._wanted = wanted
+        self._stale.update(unreadable)
+        chosen = (self._settings.root / arg.partition("::")[0] for arg in session.config.args)
+        self._chosen = [path.resolve() for path in chosen]
         self._items: dict[Path, list[pytest.Item]] = {}
         self._signatures: dict[Path, Signature] = {}
         self._imported = 0
@@ -52,6 +61,7 @@ class Files:
         self._looked = 0.0
         self._asked = False
         self._trial: subprocess.Popen[str] | None = None
+        self._below = ""  # what has changed under all the checks
         self.reloads = 0
 
     def close(self) -> None:
@@ -65,9 +75,6 @@ class Files:
         for item in self._session.items:
             self._items.setdefault(item.path, []).append(item)
         self._signatures = dict(self._scan())
-        for path in self._signatures:
-            if self._holds_checks(path) and path not in self._items:
-                self._collect(path)  # that it can't be read is said; that it has no check of ours is no news
         return self._all()
 
     def ask(self) -> None:
@@ -82,22 +89,44 @@ class Files:
             return None
         self._looked = now
         signatures = dict(self._scan())
-        changed = [path for path, signature in signatures.items() if self._signatures.get(path) != signature]
+        changed = [path for path, signature in signatures.items() if self._is_news(path, signature)]
         gone = [path for path in self._signatures if path not in signatures]
         self._signatures = signatures
-        if self._asked or any(not self._can_be_taken_alone(path) for path in (*changed, *gone)):
+        below = [path for path in (*changed, *gone) if not self._can_be_taken_alone(path)]
+        if self._asked or below:
             self._asked = False
-            self._begin_trial()
+            self._begin_trial(below)
             return None
         if not changed and not gone:
             return None
-        told = [sentence for path in changed if (sentence := self._collect(path))]
+        return self._taken_over(changed, gone)
+
+    def _is_news(self, path: Path, signature: Signature) -> bool:
+        """Whether *path* is another than before. A module that is imported late is there for the first time only."""
+        before = self._signatures.get(path)
+        if before is None:
+            return path.is_relative_to(self._settings.checks) or path.name in ("conftest.py", "pyproject.toml")
+        return before != signature
+
+    def _taken_over(self, changed: list[Path], gone: list[Path]) -> Change:
+        change = Change(python=any(path.suffix == ".py" for path in (*changed, *gone)))
+        for path in changed:
+            name, why = self._name(path), self._collect(path)
+            if why:
+                kept = "its last good version runs on" if self._items.get(path) else "none of its checks runs"
+                self._stale[name] = why
+                change.refused.append(f"{name} can't be read, {kept}: {why}")
+            else:
+                self._stale.pop(name, None)
+                count = len(self._items[path])
+                change.told.append(f"{name}: {count} check{'s' if count != 1 else ''}, read anew")
         for path in gone:
             self._items.pop(path, None)
             self._stale.pop(self._name(path), None)
-            told.append(f"{self._name(path)}: gone, and its checks with it")
+            change.told.append(f"{self._name(path)}: gone, and its checks with it")
         self.reloads += 1
-        return Change(self._all(), told=told)
+        change.items = self._all()
+        return change
 
     def _all(self) -> list[pytest.Item]:
         return [item for items in self._items.values() for item in items]
@@ -107,6 +136,8 @@ class Files:
 
     def _holds_checks(self, path: Path) -> bool:
         if not path.is_relative_to(self._settings.checks) or path.name == "conftest.py":
+            return False
+        if not any(path.is_relative_to(one) for one in self._chosen):
             return False
         patterns = self._session.config.getini("python_files")
         return path.suffix != ".py" or any(path.match(pattern) for pattern in patterns)
@@ -143,29 +174,25 @@ class Files:
         return None
 
     def _collect(self, path: Path) -> str:
-        """Take over what *path* says now; a sentence, empty where there is nothing to say."""
-        name, folder = self._name(path), self._folder(path)
-        collectors = self._session.gethookproxy(path).pytest_collect_file(
-            file_path=path, parent=folder or self._session
-        )
+        """Take over what *path* says now; why not, where it can't be read."""
+        config = self._session.config
+        parent = self._folder(path) or self._session
+        found = self._session.gethookproxy(path).pytest_collect_file(file_path=path, parent=parent)
         before = _forget_module(self._items.get(path, []))
         items: list[pytest.Item] = []
-        for collector in (one for found in collectors for one in (found if isinstance(found, list) else [found])):
+        for collector in (one for some in found for one in (some if isinstance(some, list) else [some])):
             report = collect_one_node(collector)
             if not report.passed:
                 sys.modules.update(before)
-                why = _last_words(report.longreprtext)
-                self._stale[name] = why
-                kept = "its last good version runs on" if self._items.get(path) else "none of its checks runs"
-                return f"{name} can't be read, {kept}: {why}"
+                return last_words(report.longreprtext, path)
             for node in report.result:
                 items.extend(self._session.genitems(node))
-        self._items[path] = [item for item in items if self._wanted(item)]
-        self._stale.pop(name, None)
-        count = len(self._items[path])
-        return f"{name}: {count} check{'s' if count != 1 else ''}, read anew"
+        config.hook.pytest_collection_modifyitems(session=self._session, config=config, items=items)
+        self._items[path] = items
+        return ""
 
-    def _begin_trial(self) -> None:
+    def _begin_trial(self, below: list[Path]) -> None:
+        self._below = ", ".join(map(self._name, below))
         argv = [sys.executable, *_TRIAL, str(self._settings.checks)]
         self._trial = subprocess.Popen(
             argv, cwd=self._settings.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -177,10 +204,12 @@ class Files:
         self._trial = None
         said, _ = trial.communicate()
         if trial.returncode == 0:
-            return Change(everything=True, told=["everything is read anew, in a new process"])
-        why = _last_words(said)
-        self._stale["the checks as a whole"] = why
-        return Change(told=[f"not everything can be read, all runs on as it was: {why}"])
+            changed = f"{self._below} has changed: " if self._below else ""
+            return Change(everything=True, told=[f"{changed}everything is read anew, in a new process"])
+        why = last_words(said)
+        self._stale[self._below or "the checks as a whole"] = why
+        changed = f"{self._below} has changed, and " if self._below else ""
+        return Change(refused=[f"{changed}not everything can be read, all runs on as it was: {why}"])
 
 
 def _forget_module(items: list[pytest.Item]) -> dict[str, ModuleType]:
@@ -190,7 +219,13 @@ def _forget_module(items: list[pytest.Item]) -> dict[str, ModuleType]:
     return {name: sys.modules.pop(name)} if name in sys.modules else {}
 
 
-def _last_words(text: str) -> str:
+def last_words(text: str, path: Path | None = None) -> str:
+    """Why something could not be collected, in a line, with the line of *path* where it is known."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line.removeprefix("E").strip() for line in lines if line.startswith(("E  ", "ERROR "))]
-    return (errors or lines or ["no reason given"])[-1]
+    why = (errors or lines or ["no reason given"])[-1]
+    if path is None:
+        return why
+    why = _OURS.sub("", why.replace(f"{path}:", "line "))
+    places = re.findall(rf"{re.escape(path.name)}(?:\"?, line |:)(\d+)", text)
+    return why if why.startswith("line ") or not places else f"line {places[-1]}: {why}"

@@ -16,6 +16,7 @@ from upcheck import yaml_checks
 from upcheck.concurrent import Host, Run, Runner, World
 from upcheck.concurrent.alone import why_alone
 from upcheck.concurrent.once import GRACE
+from upcheck.concurrent.quiet import Output, running
 from upcheck.plugin import session
 from upcheck.plugin.items import Item, YamlCheckItem
 from upcheck.plugin.record import make_report, reports_of_lost, standing
@@ -83,21 +84,19 @@ class Runs:
             return not self._runs
         return not self._alone and len(self._runs) < self._threads
 
-    def start(self, item: pytest.Item) -> None:
-        """Begin a run of *item*."""
+    def start(self, item: pytest.Item) -> bool:
+        """Begin a run of *item*; False where one that was given up has not ended yet."""
         if isinstance(item, YamlCheckItem):
             self._ask(item)
-            return
+            return True
         if (lost := self._lost.get(item.nodeid)) is not None:
             if lost.alive:
-                place = lost.place()
-                told = "the run before, given up, has not ended" + (f": still at {place}" if place else "")
-                self._concluded(failure(item, Outcome.FAILED, told, "deadline"))
-                return
+                return False
             del self._lost[item.nodeid]
         self._link.began(item.nodeid)
         self._alone = runs_alone(item)
         self._runs.add(self._runner.start(item, alone=self._alone))
+        return True
 
     def poll(self, timeout: float) -> None:
         """Wait at most *timeout* seconds for something to end, and conclude what has."""
@@ -199,8 +198,11 @@ def _result(run: Run) -> Result:
 
 
 def _torn_down(world: World) -> list[str]:
+    running.set(Output())  # what fixtures print as they end is nobody's
     try:
         world.teardown_exact(None)
     except BaseException as error:  # noqa: BLE001 - a fixture may raise anything, and its checks are over
         return [f"tearing down fixtures: {type(error).__name__}: {error}"]
+    finally:
+        running.set(None)
     return []

@@ -12,20 +12,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import FrameType
 
+from upcheck.result import ExitCode
 from upcheck.settings import Settings
-from upcheck.watch import RELOAD, Options
-from upcheck.watch.link import ENV, in_flight
+from upcheck.watch import ENV, RELOAD, Options
+from upcheck.watch.link import ENV as LINK
+from upcheck.watch.link import in_flight
 
 HANG = 30.0  # seconds without a word after which an engine is taken for dead
 START = 120.0  # seconds that it may take to collect everything
 BACKOFF = 1.0, 30.0  # seconds before an engine that died is replaced, doubled each time; and at most
 STEADY = 60.0  # seconds after which an engine has proved itself
-BAN = 2  # deaths in a row after which a check that was in flight is not run again
+# What a check left open, or raised in a thread of its own, is no reason for the engine to end with a traceback.
+_WITHOUT = ("terminal", "cacheprovider", "unraisableexception", "threadexception")
+_ARGUMENTS = ("-pupcheck.watch.start", "--live", "--continue-on-collection-errors", *(f"-pno:{x}" for x in _WITHOUT))
+_USAGE = 4  # pytest's
 
 
 class Supervisor:
@@ -43,7 +47,6 @@ class Supervisor:
         self._stopped = threading.Event()
         self._ready = False
         self._ended = False  # as it should: a check may end the engine with exit code 0
-        self._blamed: Counter[str] = Counter()
 
     def run(self) -> int:
         """Run until stopped; the exit code."""
@@ -56,10 +59,10 @@ class Supervisor:
                 code = self._once(slots.fileno())
                 suspects = in_flight(slots.fileno())
             if code == RELOAD and self._ended:
-                self._options = replace(self._options, suspects=[])
+                self._options = replace(self._options, suspects=[], banned=[])
                 continue
             if self._signals or self._ended or (not self._ready and code > 0):
-                return max(code, 0)
+                return ExitCode.USAGE if code == _USAGE else max(code, 0)
             if time.monotonic() - began > STEADY:
                 pause = BACKOFF[0]
             self._blame(suspects)
@@ -69,11 +72,11 @@ class Supervisor:
         return 0
 
     def _blame(self, suspects: list[str]) -> None:
-        for check in self._blamed.keys() - set(suspects):
-            del self._blamed[check]
-        self._blamed.update(suspects)
-        banned = {check for check, deaths in self._blamed.items() if deaths >= BAN}
-        self._options = replace(self._options, suspects=suspects, banned=sorted({*self._options.banned, *banned}))
+        """Have *suspects* run alone from now on; leave out one that was alone with the engine as it died again."""
+        guilty = [check for check in suspects if len(suspects) == 1 and check in self._options.suspects]
+        known = {*self._options.suspects, *suspects} - set(guilty)
+        banned = {*self._options.banned, *guilty}
+        self._options = replace(self._options, suspects=sorted(known), banned=sorted(banned))
 
     def _pass_on(self, number: int, _: FrameType | None) -> None:
         if number != signal.SIGHUP:
@@ -86,8 +89,8 @@ class Supervisor:
         """Run one engine to its end; its exit code, negative for a signal."""
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
-        argv = [sys.executable, "-m", "upcheck.watch", self._options.to_json(), *self._arguments]
-        environ = os.environ | {ENV: f"{writing},{slots}"}
+        argv = [sys.executable, "-m", "pytest", *_ARGUMENTS, *self._arguments]
+        environ = os.environ | {ENV: self._options.to_json(), LINK: f"{writing},{slots}"}
         self._engine = engine = subprocess.Popen(
             argv, cwd=self._settings.root, env=environ, pass_fds=(writing, slots), start_new_session=True
         )

@@ -25,7 +25,7 @@ _VERIFIED = {
 _NOT_TLS = re.compile(r"wrong version number|packet length too long|http request|unknown protocol", re.IGNORECASE)
 _OPENSSL = re.compile(r"error:[0-9A-F]+:(?:[^:]*):+(?P<why>[^:]+)$")
 _ABRUPT = {pycurl.E_SEND_ERROR, pycurl.E_RECV_ERROR}
-_BROKEN = {pycurl.E_GOT_NOTHING: "the server closed the connection without an answer"}
+_BROKEN = {pycurl.E_GOT_NOTHING: "the server closed the connection without a word"}
 # Some have no name in pycurl: 8 is a weird reply, 92 a broken HTTP/2 stream, 97 a proxy that failed.
 _TOO_LARGE = 100
 _MALFORMED = {pycurl.E_UNSUPPORTED_PROTOCOL, 8, pycurl.E_HTTP2, 92}
@@ -138,5 +138,5 @@ def _no_answer(death: Death) -> tuple[Reason, str]:
         return Reason.MALFORMED, f"the answer is no HTTP, or broke off: {death.message}"
     if death.code in _ABRUPT or death.code in (pycurl.E_PARTIAL_FILE, pycurl.E_GOT_NOTHING):
         why = _BROKEN.get(death.code, death.message)
-        return Reason.BROKEN_OFF, f"the answer is no HTTP, or broke off: {why}, {death.phase.words}"
+        return Reason.BROKEN_OFF, f"the answer broke off: {why}, {death.phase.words}"
     return Reason.OTHER, f"no answer: {death.message} (libcurl's error {death.code}, {death.phase.words})"
