@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import math
 import random
 import time
 from collections.abc import Iterable
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 
 JITTER = 0.05  # of `every`: how much later than its phase a run may start, so that nothing beats in time with us
 MAX_JITTER = 1.0  # seconds
+GRAIN = 0.0075  # seconds: what is due within it starts together, because each waking costs as much as a check
 FIRST = 10.0  # seconds within which every check has its first run, however rarely it runs
 BACKOFF = 0.5, 8.0  # seconds before the first retry, doubled for each further one; and at most
 
@@ -121,7 +123,8 @@ class Schedule:
             self.missed += late
             slot += late * entry.every
         entry.slot = slot
-        entry.due = slot + self._random.random() * min(MAX_JITTER, JITTER * entry.every)
+        due = slot + self._random.random() * min(MAX_JITTER, JITTER * entry.every)
+        entry.due = math.ceil(due / GRAIN) * GRAIN
         self._push(entry)
 
     def _push(self, entry: Entry) -> None:
