@@ -177,7 +177,7 @@ def _add(table: Any, row: Row, schedule: Schedule) -> None:
     told = f"{result.duration * 1000:.0f} ms"
     if result.outcome is not Outcome.HELD:
         told = f"since {_clock(row.since)}: {why(result)}"
-    following = f"next in {max(0, entry.due - time.monotonic()):.0f} s" if entry else ""
+    following = f"next in {_span(max(0.0, entry.due - time.monotonic()))}" if entry else ""
     word = Text(WORD[result.outcome], style=_COLOURS[result.outcome])
     table.add_row(word, Text(name(result)), Text(told), Text(sparkline(row.durations)), Text(following, style="dim"))
 
