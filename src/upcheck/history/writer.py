@@ -7,6 +7,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from operator import itemgetter
 from typing import Any
@@ -130,10 +131,9 @@ class Writer:
             return
         self._fold_rows = rows + FOLD_ROWS
         try:
-            fold(self._db)
-            self._fold_rows = FOLD_ROWS
-        except sqlite3.OperationalError:  # a full disk, another writer; the results are in the file all the same
-            pass
+            with suppress(sqlite3.OperationalError):  # a full disk, another writer; the results are in the file anyhow
+                fold(self._db)
+                self._fold_rows = FOLD_ROWS
         finally:
             self._fold_at = time.monotonic() + FOLD_SECONDS
 
