@@ -11,8 +11,11 @@ import warnings
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+# How long an example takes is the machine's affair, and which are tried should be the same in each run.
+steady = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 
 TORN_DOWN: list[str] = []
 MADE: dict[str, int] = {}
@@ -286,11 +289,13 @@ def test_a_loop_of_its_own():
     assert asyncio.run(asyncio.sleep(0, 7)) == 7
 
 
+@steady
 @given(st.lists(st.integers()))
 def test_property(numbers):
     assert sorted(numbers, reverse=True) == sorted(numbers)[::-1]
 
 
+@steady
 @given(st.integers())
 def test_false_property(number):
     assert number < 100

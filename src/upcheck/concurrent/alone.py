@@ -25,6 +25,8 @@ def why_alone(item: pytest.Item, kinds: tuple[type[pytest.Item], ...] = ()) -> s
     for mark in _MARKS:
         if item.get_closest_marker(mark):
             return f"it is marked {mark}"
+    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        return "it is a hypothesis test"  # which parses source, and ast.parse is not safe beside itself in 3.11
     used = _FIXTURES.intersection(getattr(item, "fixturenames", ()))
     if used:
         return f"it uses the fixture {min(used)}"
