@@ -14,7 +14,7 @@ import upcheck
 
 SOURCE = Path(upcheck.__file__).parent
 FLOORS = {
-    "words": ["result", "settings", "declaration", "documents"],
+    "words": ["result", "settings", "declaration", "documents", "exposition"],
     "sources": ["command", "tools", "promtool", "alertmanager", "system", "history", "probes"],
     "judgement": ["rules", "yaml_checks", "health", "metrics"],
     "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold"],

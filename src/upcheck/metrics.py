@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Gauge, Metric, write_to_textfile
 from prometheus_client.parser import text_string_to_metric_families
 
+from upcheck.exposition import Family, escaped, head
 from upcheck.history import BUCKETS, Engine, History, HistoryError, Latest
 from upcheck.result import Outcome, Result
 
@@ -32,15 +33,6 @@ _TOLD = (Outcome.HELD, Outcome.FAILED)
 _BOUNDS = (*map(repr, BUCKETS), "+Inf")
 
 _log = logging.getLogger("upcheck.metrics")
-
-
-class Family(NamedTuple):
-    """A metric family: its name (a counter's with `_total`), type, labels and HELP."""
-
-    name: str
-    type: str
-    labels: tuple[str, ...]
-    help: str
 
 
 FAMILIES = (
@@ -269,15 +261,13 @@ def _written(family: Family, samples: list[str], openmetrics: bool) -> bytes:
     """The family as text. *samples* go without its name; they are given up here, because all at once are many."""
     if not samples:
         return b""
-    name = family.name.removesuffix("_total") if openmetrics else family.name
-    head = f"# HELP {name} {family.help}\n# TYPE {name} {family.type}\n{family.name}"
-    text = head + family.name.join(samples)
+    text = head(family, openmetrics) + family.name + family.name.join(samples)
     samples.clear()
     return text.encode()
 
 
 def _escaped(text: str) -> str:
-    return label(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return escaped(label(text))
 
 
 def _number(value: object) -> float | None:
