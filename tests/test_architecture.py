@@ -14,8 +14,8 @@ import upcheck
 
 SOURCE = Path(upcheck.__file__).parent
 FLOORS = {
-    "words": ["result", "settings", "declaration", "documents", "exposition"],
-    "sources": ["command", "tools", "promtool", "alertmanager", "system", "history", "probes"],
+    "words": ["result", "settings", "declaration", "documents", "exposition", "schema", "catalog"],
+    "sources": ["command", "tools", "promtool", "alertmanager", "system", "history", "probes", "recording"],
     "judgement": ["rules", "yaml_checks", "health", "metrics"],
     "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold"],
     "doors": ["cli"],

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from upcheck import documents
+from upcheck import documents, schema
 from upcheck.declaration import Declaration, seconds
 from upcheck.documents import DocumentError
 from upcheck.probes.http.exchange import Answer, HttpFailure, Request, excerpt, summary
 from upcheck.probes.http.url import RequestError
 from upcheck.result import Outcome
-from upcheck.settings import nearest
-
-if TYPE_CHECKING:
-    from jsonschema.exceptions import ValidationError
 
 _VARIABLE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -129,12 +122,7 @@ def _words(wanted: Any) -> str:
 def load(path: Path) -> list[YamlCheck]:
     """The checks in *path*, in their order; raises DocumentError at the line and column of what is wrong."""
     document = documents.load(path)
-    if errors := list(_validator().iter_errors(document)):
-        # A mistyped key comes before what is lacking, because it may be the same key.
-        first = min(
-            errors, key=lambda one: (one.validator != "additionalProperties", documents.where(document, one.path))
-        )
-        raise _sentence(path, document, first)
+    schema.validate(path, document, "checks")
     checks: list[YamlCheck] = []
     for index, entry in enumerate(document["checks"]):
         check = _check(path, document, index)
@@ -192,33 +180,6 @@ def _refuse_request(path: Path, document: Any, place: list[str | int], check: Ya
         replace(check, asking=asking).request("http://localhost", _AnyVariable())
     except RequestError as error:
         raise DocumentError(path, str(error), *documents.where(document, place)) from None
-
-
-@functools.cache
-def _validator() -> Any:
-    from jsonschema import Draft202012Validator  # 100 ms that only files of checks should pay
-
-    schema = resources.files("upcheck").joinpath("schemas/checks.json").read_text(encoding="utf-8")
-    return Draft202012Validator(json.loads(schema))
-
-
-def _sentence(path: Path, document: Any, error: ValidationError) -> DocumentError:
-    place = list(error.path)
-    schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
-    valid = schema.get("properties", {})
-    instance: Any = error.instance
-    if error.validator == "additionalProperties":
-        key = next(key for key in instance if key not in valid)
-        mark = documents.where(document, [*place, key], key=True)
-        return DocumentError(path, f"unknown key '{key}'{nearest(str(key), valid)}", *mark)
-    mark = documents.where(document, place)
-    if error.validator == "required":
-        lacking = next(key for key in schema["required"] if key not in instance)
-        return DocumentError(path, f"lacks '{lacking}': {valid[lacking]['description']}", *mark)
-    wanted = schema.get("description", error.message)
-    name = f"{place[-1]}: " if place and isinstance(place[-1], str) else ""
-    got = "nothing" if instance is None else "a mapping" if isinstance(instance, dict) else repr(instance)
-    return DocumentError(path, f"{name}expected {wanted}, not {got[:80]}", *mark)
 
 
 def _status(wanted: Any, answer: Answer) -> str | None:
