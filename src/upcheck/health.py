@@ -77,14 +77,23 @@ class _Answer:
 class Health:
     """The registered components and what is known of them. Reading never asks a component anything."""
 
-    def __init__(self, clock: Clock = time) -> None:
+    def __init__(self, clock: Clock = time, *, interval: float = 10.0, timeout: float = 5.0) -> None:
+        """*interval* and *timeout*, in seconds, are for components that don't say their own."""
         self._clock = clock
+        self._interval = interval
+        self._timeout = timeout
         self._components: dict[str, _Registered] = {}
         self._asked = False
         self._draining = False
 
     def register(
-        self, name: str, function: Component, *, critical: bool = True, interval: float = 10.0, timeout: float = 5.0
+        self,
+        name: str,
+        function: Component,
+        *,
+        critical: bool = True,
+        interval: float | None = None,
+        timeout: float | None = None,
     ) -> None:
         """Ask *function* every *interval* seconds, and wait *timeout* seconds for it.
 
@@ -92,6 +101,8 @@ class Health:
         *critical* component is unhealthy the whole is; another one only degrades it.
         Raises ValueError for a name that is taken or a time that is not above zero.
         """
+        interval = self._interval if interval is None else interval
+        timeout = self._timeout if timeout is None else timeout
         if name in self._components:
             raise ValueError(f"health component '{name}' is registered twice: give one of them another name")
         if not (interval > 0 and timeout > 0):
@@ -101,7 +112,7 @@ class Health:
         self._components[name] = _Registered(name, function, critical, interval, timeout)
 
     def __call__(
-        self, name: str, *, critical: bool = True, interval: float = 10.0, timeout: float = 5.0
+        self, name: str, *, critical: bool = True, interval: float | None = None, timeout: float | None = None
     ) -> Callable[[Component], Component]:
         """`register` as a decorator: `@collector.health("queue", interval=30)`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 
 from upcheck.collector.app import create_app
+from upcheck.collector.environment import Environment, EnvironmentVariableError
 from upcheck.health import Health, metrics_component, system_component
 from upcheck.metrics import CheckMetrics
 from upcheck.settings import Settings, declared
@@ -32,12 +34,20 @@ class Collector:
     `app`: the ASGI application, for a server of your own; `serve()` runs it with ours.
     """
 
-    def __init__(self, *, history: Path | None = None, clock: Clock = time) -> None:
+    def __init__(
+        self, *, history: Path | None = None, clock: Clock = time, environment: Environment | None = None
+    ) -> None:
         """*history* is where runs of checks keep their results; default: what the settings of this repo say.
 
-        Raises SettingsError where they can't be read.
+        *environment*: default, what the environment variables say; `app` and `serve` refuse what they say wrong.
+        Raises SettingsError where the settings can't be read.
         """
         self._clock = clock
+        self._refused: EnvironmentVariableError | None = None
+        try:
+            self.environment = environment or Environment.read(os.environ)
+        except EnvironmentVariableError as error:  # raised by `app`: here it would be a traceback in the user's file
+            self.environment, self._refused = Environment(), error
         self.registry = CollectorRegistry()
         self.system = SystemCollector(clock=clock)
         self.registry.register(self.system)
@@ -46,21 +56,31 @@ class Collector:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.health = Health(clock)
+        self.health = Health(clock, interval=self.environment.health_interval, timeout=self.environment.health_timeout)
         self.health.register("system", system_component(self.system))
         self.health.register("metrics", metrics_component(self.system))
 
     @cached_property
     def app(self) -> Starlette:
-        """The ASGI application; its lifespan runs the background work."""
+        """The ASGI application; its lifespan runs the background work.
+
+        Raises EnvironmentVariableError for a variable that can't be used.
+        """
+        if self._refused is not None:
+            raise self._refused
         return create_app(
-            registry=self.registry, system=self.system, health=self.health, checks=self.checks, clock=self._clock
+            registry=self.registry,
+            system=self.system,
+            health=self.health,
+            checks=self.checks,
+            clock=self._clock,
+            environment=self.environment,
         )
 
     def serve(self, argv: Sequence[str] | None = None) -> None:
         """Serve until SIGTERM or SIGINT, with the flags in *argv* (`sys.argv[1:]`); `--help` lists them.
 
-        Raises SystemExit: 2 for a wrong flag, 3 where the address can't be listened on.
+        Raises SystemExit: 2 for a wrong flag, file or variable, 3 where the address can't be listened on.
         """
         # Here, not above: uvicorn brings click along, and the app is of use without either.
         from upcheck.collector.serve import serve

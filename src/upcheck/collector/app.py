@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from upcheck import __version__
+from upcheck.collector.environment import METRICS_PATH, PROBE_PATHS, EnvironmentVariableError
 from upcheck.health import ComponentHealth, Health, Status, in_thread
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from starlette.requests import Request
 
+    from upcheck.collector.environment import Environment
     from upcheck.metrics import CheckMetrics
     from upcheck.system import Clock, SystemCollector
 
@@ -179,10 +181,20 @@ class Endpoints:
 
 
 def create_app(
-    *, registry: CollectorRegistry, system: SystemCollector, health: Health, checks: CheckMetrics, clock: Clock
+    *,
+    registry: CollectorRegistry,
+    system: SystemCollector,
+    health: Health,
+    checks: CheckMetrics,
+    clock: Clock,
+    environment: Environment,
 ) -> Starlette:
-    """The application. Its lifespan takes the first sample and the first health round, then keeps both going."""
+    """The application. Its lifespan takes the first sample and the first health round, then keeps both going.
+
+    Raises EnvironmentVariableError where PROMETHEUS_PATH is a path that something else has.
+    """
     endpoints = Endpoints(Exposition(registry, health, checks), system, health, clock)
+    _arrange(endpoints.table, environment)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -202,6 +214,18 @@ def create_app(
     )
     app.router.redirect_slashes = False
     return app
+
+
+def _arrange(table: dict[str, tuple[str, Callable[[Request], Awaitable[Response]]]], environment: Environment) -> None:
+    """Add to *table* and take out of it what *environment* says."""
+    path = environment.metrics_path
+    if path != METRICS_PATH and path in table:
+        raise EnvironmentVariableError(f"PROMETHEUS_PATH={path!r}: expected a path that nothing else stands under")
+    table[path] = table[METRICS_PATH]
+    for closed in () if environment.metrics else (METRICS_PATH, path):
+        table.pop(closed, None)
+    for closed in () if environment.probes else PROBE_PATHS:
+        table.pop(closed, None)
 
 
 async def _keep_sampling(system: SystemCollector) -> None:

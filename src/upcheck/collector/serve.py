@@ -20,18 +20,21 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from upcheck.collector.environment import EnvironmentVariableError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
     from upcheck.collector import Collector
+    from upcheck.collector.environment import Environment
 
 REQUEST_DEADLINE = 10.0  # seconds for a client to finish sending a request
 _DRAIN = 3  # seconds for the requests in flight at SIGTERM
 _LONGEST_EXIT = 4.5  # seconds from SIGTERM to the end, whatever hangs
 _CONNECTIONS = 2048  # further ones are answered 503
 _LARGEST_HEAD = 16 * 1024  # bytes of request line and headers
-_CANNOT_LISTEN = 3  # exit code
+_WRONG, _CANNOT_LISTEN = 2, 3  # exit codes
 
 _EXAMPLES = """\
 examples:
@@ -39,22 +42,28 @@ examples:
   python collector.py --port 0                   any free port; the line on stdout says which
   python collector.py --host 0.0.0.0             for a Prometheus on another machine
   python collector.py --sample-interval 5        CPU usage over 5 seconds
-exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 a wrong flag, 3 the address can't be listened on
+exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 a wrong flag or variable, 3 the address can't be listened on
 """
 
 
 def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
-    """Serve *collector* until a signal. Raises SystemExit with 2 for a wrong flag, 3 for a useless address."""
-    options = _options(argv)
+    """Serve *collector* until a signal.
+
+    Raises SystemExit with 2 for a wrong flag or environment variable, 3 for a useless address.
+    """
+    options = _options(argv, collector.environment)
+    try:
+        app = collector.app
+    except EnvironmentVariableError as error:
+        raise _refusal(str(error), _WRONG) from None
     collector.system.interval = options.sample_interval
     try:
         listener = listen(options.host, options.port)
     except OSError as error:
-        sys.stderr.write(f"collector: {_sentence(options.host, options.port, error)}\n")
-        raise SystemExit(_CANNOT_LISTEN) from None
+        raise _refusal(_sentence(options.host, options.port, error), _CANNOT_LISTEN) from None
     _allow_open_files(2 * _CONNECTIONS)
     config = uvicorn.Config(
-        collector.app,
+        app,
         http=_Protocol,
         loop="asyncio",
         ws="none",
@@ -153,7 +162,12 @@ class _Protocol(H11Protocol):
             self._deadline = None
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+def _refusal(sentence: str, code: int) -> SystemExit:
+    sys.stderr.write(f"collector: {sentence}\n")
+    return SystemExit(code)
+
+
+def _options(argv: Sequence[str] | None, environment: Environment) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog=f"python {Path(sys.argv[0]).name}",
         description="Serves this host's metrics and health over HTTP.",
@@ -161,13 +175,15 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=_port, default=9909, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=environment.port, help="0 takes a free one (default: %(default)s)"
+    )
     parser.add_argument(
         "--sample-interval",
         type=_seconds,
-        default=10.0,
+        default=environment.system_interval,
         metavar="SECONDS",
-        help="between two background samples (default: 10)",
+        help="between two background samples (default: %(default)g)",
     )
     return parser.parse_args(argv)
 
