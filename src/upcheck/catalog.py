@@ -37,7 +37,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric family. *alias_of* has the same series under a name that keeps to the conventions; *why* says which."""
+    """A metric family. *alias_of* has the same series under a name that keeps to the conventions; *why* says which.
+
+    *otel* is the OpenTelemetry metric that it is, *otel_labels* the attributes of labels with other names.
+    """
 
     name: str
     layer: str
@@ -51,6 +54,8 @@ class Metric:
     alias_of: str | None = None
     instead: str | None = None
     why: str = ""
+    otel: str | None = None
+    otel_labels: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def family(self) -> Family:
@@ -236,6 +241,8 @@ class _Reader:
             source=source,
             instead=instead.get("use"),
             why=instead.get("why", ""),
+            otel=entry.get("otel", {}).get("name"),
+            otel_labels=entry.get("otel", {}).get("labels", {}),
         )
 
     def _label(self, place: list[str], name: str, value: Any) -> Label:
