@@ -21,7 +21,7 @@ MAX_SERIES = 1000  # of a metric, unless it says otherwise
 OTHER = "other"  # the value of a label where its own is not listed, or is one too many
 ACTIONS = {"counter": ("add",), "gauge": ("set", "add"), "histogram": ("observe",)}
 STATUS_CLASSES = ("1xx", "2xx", "3xx", "4xx", "5xx")
-SOURCES = ("host.cpu", "host.cpu_ratio", "host.memory", "host.memory_ratio", "host.load", "host.uptime", "process")
+SOURCES = ("host.cpu", "host.cpu_ratio", "host.memory", "host.memory_ratio", "host.load", "host.uptime")
 _RESERVED_FIELDS = ("service", "event", "metric", "labels")  # they are keys of an event in JSON
 
 

@@ -12,7 +12,7 @@ FILES = ("conftest.py", "collector.py", "Makefile", "pyproject.toml", ".gitignor
 KINDS = {".py", ".yml"}  # what is written, so that nothing comes along that lies there by chance
 _PACKAGED = Path(__file__).parent / "_scaffold"
 _CLONE = Path(__file__).parents[2]
-_SCHEMA = "../src/upcheck/schemas/checks.json"
+_SCHEMAS = Path(__file__).parent / "schemas"
 
 
 class ScaffoldError(Exception):
@@ -33,7 +33,8 @@ def write(folder: Path) -> list[Path]:
         some = ", ".join(there[:5])
         raise ScaffoldError(f"{folder} already has {some}: name a folder without them; nothing was written")
     texts = {folder / path: _adapted(path, source) for path in wanted}
-    texts[folder / "checks/schema.json"] = (Path(__file__).parent / "schemas/checks.json").read_text(encoding="utf-8")
+    texts[folder / "checks/schema.json"] = _schema("checks")
+    texts[folder / "monitoring/services/schema.json"] = _schema("service")
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +42,26 @@ def write(folder: Path) -> list[Path]:
     except OSError as error:
         raise ScaffoldError(f"{path} can't be written: {error.strerror}; name a folder that can") from None
     return list(texts)
+
+
+def write_service(folder: Path, name: str) -> list[Path]:
+    """Write the catalogue's file of a new service *name* into the repo at *folder*; raises ScaffoldError."""
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", name):
+        raise ScaffoldError(f"'{name}' can't be a service's name: lower-case letters, digits, - and _")
+    if not (folder / "monitoring").is_dir():
+        raise ScaffoldError(f"{folder} has no folder monitoring: name a monitoring repo, or make one: upcheck init")
+    path = folder / "monitoring/services" / f"{name}.yml"
+    if path.exists():
+        raise ScaffoldError(f"{path} is there already; nothing was written")
+    text = (_SCHEMAS / "service.yml").read_text(encoding="utf-8")
+    text = text.replace("SERVICE", name).replace("PREFIX", name.replace("-", "_"))
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        (path.parent / "schema.json").write_text(_schema("service"), encoding="utf-8")
+    except OSError as error:
+        raise ScaffoldError(f"{path} can't be written: {error.strerror}; name a folder that can") from None
+    return [path]
 
 
 def _adapted(path: Path, source: Path) -> str:
@@ -54,4 +75,8 @@ def _adapted(path: Path, source: Path) -> str:
         return re.sub(r"^PACKAGE :=.*", lambda _: f"PACKAGE := {package}", kept, flags=re.MULTILINE).rstrip() + "\n"
     if path.name == "pyproject.toml":
         return text.partition("# ---- below:")[2].partition("\n")[2].lstrip()
-    return text.replace(_SCHEMA, "schema.json")
+    return re.sub(r"(\.\./)+src/upcheck/schemas/\w+\.json", "schema.json", text)
+
+
+def _schema(name: str) -> str:
+    return (_SCHEMAS / f"{name}.json").read_text(encoding="utf-8")

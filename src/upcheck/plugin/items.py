@@ -197,7 +197,7 @@ class ConfigItem(Item):
     def setup(self) -> None:
         """Have the tool read the file."""
         if self.problem is None:
-            tool = session.tool(self.config, configs.TOOLS[self.name])
+            tool = session.tool(self.config, configs.TOOLS[self.name]) if self.name in configs.TOOLS else None
             self.verdict = _told(lambda: configs.check(tool, self.path))
 
     def runtest(self) -> None:

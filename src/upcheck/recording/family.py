@@ -91,7 +91,7 @@ class Recorded:
         self._seen: list[set[str]] = [set(label.values or ()) for label in metric.labels]
         self._heads: list[Any] = []  # of each child, what is before its value; of a histogram's, a template
         self._reads: list[Callable[[], Any]] = []
-        if not metric.labels:
+        if not metric.labels and metric.type != "gauge":  # nothing has been counted, but who knows what is there?
             self.child(())
 
     def __len__(self) -> int:

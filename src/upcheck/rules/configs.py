@@ -5,8 +5,8 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
-from upcheck import alertmanager, documents, promtool
-from upcheck.documents import Map
+from upcheck import alertmanager, catalog, documents, promtool
+from upcheck.documents import DocumentError, Map
 from upcheck.promtool import Verdict
 
 _MARKS = {
@@ -18,10 +18,14 @@ TOOLS = {"rules": "promtool", "prometheus": "promtool", "alertmanager": "amtool"
 
 
 def kind(path: Path) -> str | None:
-    """`rules`, `prometheus` or `alertmanager` by the keys at its top, else by its name; None for any other file.
+    """`rules`, `prometheus` or `alertmanager` by the keys at its top, else by its name; `service` by its folder.
+
+    None for any other file.
 
     Raises DocumentError where it can't be read as YAML at all.
     """
+    if path.parent.name == "services":
+        return "service"
     document = documents.load(path)
     keys = {str(key) for key in document} if isinstance(document, Map) else set()
     for name, marks in _MARKS.items():
@@ -33,15 +37,29 @@ def kind(path: Path) -> str | None:
     return path.stem if path.stem in ("prometheus", "alertmanager") else None
 
 
-def check(tool: Path, path: Path) -> Verdict:
-    """What promtool or amtool, whichever is *tool*, says of the file at *path*, and what it should have said."""
+def check(tool: Path | None, path: Path) -> Verdict:
+    """What promtool or amtool, whichever is *tool*, says of the file at *path*, and what it should have said.
+
+    A service's file needs none.
+    """
     what = kind(path)
+    if tool is None:
+        return _service(path)
     if what == "alertmanager":
         return alertmanager.check_config(tool, path)
     if what == "rules":
         return promtool.check_rules(tool, path)
     verdict = promtool.check_config(tool, path)
     return _emptiness(path) or verdict if verdict.ok else verdict
+
+
+def _service(path: Path) -> Verdict:
+    """Whether the catalogue can be read with the file at *path* in it."""
+    try:
+        catalog.load_all(path.parent)
+    except DocumentError as error:
+        return Verdict(False, str(error))
+    return Verdict(True, "")
 
 
 def _emptiness(path: Path) -> Verdict | None:

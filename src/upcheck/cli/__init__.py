@@ -15,12 +15,14 @@ import click
 
 import upcheck
 from upcheck import run as once
+from upcheck.cli.repo import settings_here
+from upcheck.cli.services import services
 from upcheck.declaration import seconds
 from upcheck.history import History, HistoryError, Streak
 from upcheck.report import nagios as plugin
 from upcheck.report import verdict
 from upcheck.result import ExitCode, exit_code
-from upcheck.settings import Settings, SettingsError, declared, nearest
+from upcheck.settings import Settings, nearest
 
 AT_ONCE = 8
 _ONCE = ("--nagios", "-x", "--maxfail", "-n", "--numprocesses", "--pdb", "--trace", "--metrics-textfile", "--results",
@@ -35,6 +37,7 @@ Examples:
   upcheck check -k disk                  only some of it: what follows goes to pytest
   upcheck history                        availability and latency of each check, last 24 hours
   upcheck tools list                     which promtool, amtool, ... are used
+  upcheck services                       the catalogue: what each service measures
   upcheck init my-monitoring             a monitoring repo of your own
 """
 
@@ -45,19 +48,7 @@ def main() -> None:
     """Monitoring as code, in pytest."""
 
 
-def _settings(*, needed: bool = False) -> Settings:
-    """The settings of the repo that this folder is in; where there is none and one is *needed*, a usage error."""
-    here = Path.cwd()
-    try:
-        root = next((folder for folder in (here, *here.parents) if declared(folder)), None)
-        if root is None and needed:
-            raise click.UsageError(
-                f"no monitoring repo at {here} or above (a pyproject.toml with [tool.upcheck]): "
-                f"cd into one, or make one with `upcheck init FOLDER`"
-            )
-        return Settings.load(root or here)
-    except SettingsError as error:
-        raise click.UsageError(str(error)) from None
+main.add_command(services)
 
 
 def _style(text: str, colour: str) -> str:
@@ -78,7 +69,7 @@ def check(target: str | None, nagios: bool, verbose: bool, pytest_arguments: tup
     \b
     Exit codes: 0 everything held, 1 something failed, 2 wrong usage, 3 could not tell.
     """
-    settings = _settings(needed=True)
+    settings = settings_here(needed=True)
     for number in (signal.SIGTERM, signal.SIGINT):  # so that the collector we started is stopped, too
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     if not nagios:  # whose caller waits some seconds, and asks for live checks
@@ -134,7 +125,7 @@ def run(target: str | None, concurrency: int, nagios: bool, verbose: bool, pytes
     \b
     Exit codes: 0 everything held, 1 something failed, 2 wrong usage, 3 could not tell.
     """
-    settings = _settings(needed=True)
+    settings = settings_here(needed=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     began = time.monotonic()
@@ -179,7 +170,7 @@ def watch(
     from upcheck.watch import Options
     from upcheck.watch.supervisor import Supervisor
 
-    settings = _settings(needed=True)
+    settings = settings_here(needed=True)
     if senseless := [one for one in pytest_arguments if one.startswith(_ONCE)]:
         raise click.UsageError(f"{senseless[0]} makes no sense for checks that run for ever: leave it out")
     lifetime = None
@@ -315,7 +306,7 @@ def history(pattern: str, window: str, kind: str, raw: bool, limit: int | None) 
     except ValueError as error:
         raise click.UsageError(f"--window: {error}") from None
     try:
-        with History(_settings().history, read_only=True) as kept:
+        with History(settings_here().history, read_only=True) as kept:
             for line in room.lines(kept, pattern, span, kind, raw=raw, limit=limit, style=_style):
                 click.echo(line)
     except (HistoryError, room.NothingError) as error:
@@ -333,7 +324,7 @@ def tools_list() -> None:
     """Print which are found, their versions, and where they are from."""
     from upcheck import tools as room
 
-    click.echo(room.table(_settings()))
+    click.echo(room.table(settings_here()))
 
 
 @tools.command("install")
@@ -350,7 +341,7 @@ def tools_install(names: tuple[str, ...]) -> None:
 
     if unknown := [name for name in names if name not in room.NAMES]:
         raise click.UsageError(f"no tool is called '{unknown[0]}'{nearest(unknown[0], room.NAMES)}")
-    settings = _settings()
+    settings = settings_here()
     try:
         room.ensure(names or room.NAMES, settings, say=lambda text: click.echo(text, err=True))
     except room.ToolError as error:
@@ -361,24 +352,25 @@ def tools_install(names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
-def init(folder: Path) -> None:
+@click.option("--service", metavar="NAME", help="Write only monitoring/services/NAME.yml, into the repo that is there.")
+def init(folder: Path, service: str | None) -> None:
     """Write a new monitoring repo.
 
     Into FOLDER (default: this one): checks, rules, their tests, a Makefile.
 
     \b
-    Example:
+    Examples:
       upcheck init my-monitoring && cd my-monitoring && make check
+      upcheck init --service shop            one more service for the catalogue
     """
     from upcheck import scaffold
 
     try:
-        written = scaffold.write(folder)
+        written = scaffold.write(folder) if service is None else scaffold.write_service(folder, service)
     except scaffold.ScaffoldError as error:
         raise click.UsageError(str(error)) from None
     there = "" if folder == Path() else f"cd {folder} && "
-    click.echo(f"{len(written)} files written. Next: {there}make check")
-
-
-if __name__ == "__main__":
-    main()
+    if service is None:
+        click.echo(f"{len(written)} files written. Next: {there}make check")
+    else:
+        click.echo(f"{written[0]} written: edit it. Next: {there}upcheck services show {service}")

@@ -1,0 +1,96 @@
+"""`upcheck services`: the catalogue, and the Python that records what is in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import click
+
+from upcheck.cli.repo import settings_here
+from upcheck.settings import nearest
+
+if TYPE_CHECKING:
+    from upcheck.catalog import Service
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.pass_context
+def services(context: click.Context) -> None:
+    """The services of monitoring/services: their metrics, and Python that records them.
+
+    \b
+    Examples:
+      upcheck services                               what each service has
+      upcheck services show coderunner               its metrics and events
+      upcheck services python coderunner > coderunner.py
+      upcheck init --service shop                    a further one
+    """
+    if context.invoked_subcommand is None:
+        for line in _table(_catalogue()):
+            click.echo(line)
+
+
+@services.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Print the metrics and events of the service NAME."""
+    service = _one(name)
+    width = max(map(len, service.metrics))
+    for layer in ("system", "application", "business"):
+        metrics = [metric for metric in service.metrics.values() if metric.layer == layer]
+        if metrics:
+            click.echo(layer)
+        for metric in metrics:
+            labels = ", ".join(label.name for label in metric.labels)
+            click.echo(f"  {metric.name:<{width}}  {metric.type:<9}  {labels}".rstrip())
+            if metric.instead:
+                click.echo(f"  {'':<{width}}  better {metric.instead}: {metric.why}")
+    click.echo("events")
+    for event in service.events.values():
+        fields = ", ".join(f"{field.name}{'?' if field.optional else ''}" for field in event.fields)
+        click.echo(f"  {event.name}({fields})")
+
+
+@services.command()
+@click.argument("name")
+def python(name: str) -> None:
+    """Print a typed Python module that records the events of the service NAME."""
+    from upcheck.recording.typed import module
+
+    click.echo(module(_one(name)), nl=False)
+
+
+def _catalogue() -> list[Service]:
+    from upcheck import catalog
+    from upcheck.documents import DocumentError
+
+    folder = settings_here(needed=True).monitoring / "services"
+    try:
+        found = catalog.load_all(folder)
+    except DocumentError as error:
+        raise click.UsageError(str(error)) from None
+    if not found:
+        raise click.UsageError(f"there is no service in {folder}: write one with `upcheck init --service NAME`")
+    return found
+
+
+def _one(name: str) -> Service:
+    found = {service.name: service for service in _catalogue()}
+    if name not in found:
+        raise click.UsageError(f"no service is called '{name}'{nearest(name, found)}")
+    return found[name]
+
+
+def _table(found: list[Service]) -> list[str]:
+    rows = [["service", "system", "application", "business", "events", "health", "slos"]]
+    for service in found:
+        layers = Counter(metric.layer for metric in service.metrics.values())
+        counts = [layers["system"], layers["application"], layers["business"]]
+        counts += [len(service.events), len(service.health), len(service.slos)]
+        rows.append([service.name, *map(str, counts)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))])  # numbers stand to the right
+        for row in rows
+    ]
