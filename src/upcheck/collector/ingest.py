@@ -87,7 +87,7 @@ class Ingest:
             decoder, content_type = _decoder(request)
             body = await self._body(request, source)
             decode = decoder.spans if source == "traces" else decoder.points
-            batches = [(name, list(found)) for name, found in decode(body)]
+            batches = decode(body)
             self._afford(request, sum(len(found) for _, found in batches))
         except OtlpError as error:
             return self._refuse(BodyError(400, str(error)), source)

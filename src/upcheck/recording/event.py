@@ -127,8 +127,8 @@ class Recording:
     def _words(self, name: str, values: Sequence[Any]) -> tuple[str, ...]:
         """How a label may show the value of the field *name*: a status as its code or its class."""
         field, value = self.event.fields[self._index[name]], values[self._index[name]]
-        if field.type == "http_status" and isinstance(value, int):
-            return str(value), STATUS_CLASSES[value // 100 - 1]
+        if field.type == "http_status" and value is not None:
+            return str(int(value)), STATUS_CLASSES[int(value) // 100 - 1]
         if field.type == "boolean":
             return (field.words[not value],)
         return (value,) if isinstance(value, str) else (repr(value),)
@@ -166,5 +166,5 @@ def _fits(field: Field, value: Any) -> bool:
     if not isinstance(value, int | float) or not abs(value) < LIMIT:
         return False
     if field.type == "http_status":
-        return isinstance(value, int) and 100 <= value <= 599
+        return 100 <= value <= 599 and value == int(value)  # 200.0, too: languages have numbers of one kind
     return field.type == "number" or value >= 0

@@ -35,17 +35,18 @@ class RecordRequests:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         status = 500
+        route: str | None = None
         started = perf_counter()
 
         def starting(line: str, *rest: Any) -> Any:
-            nonlocal status
-            status = int(line[:3])
+            nonlocal status, route
+            status, route = int(line[:3]), self._route(environ)  # Flask forgets its request before it is closed
             return start_response(line, *rest)
 
         def ended(sent: int) -> None:
             length = environ.get("CONTENT_LENGTH") or ""
             received = int(length) if length.isdecimal() and len(length) < 16 else 0
-            record = self._requests.record(environ["REQUEST_METHOD"], self._route(environ), status)
+            record = self._requests.record(environ["REQUEST_METHOD"], route or self._route(environ), status)
             record(perf_counter() - started, received, sent)
 
         try:

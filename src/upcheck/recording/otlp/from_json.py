@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from upcheck.recording.otlp import KINDS, Buckets, OtlpError, Point, Span, Taken
 from upcheck.recording.otlp.exponential import buckets
+
+T = TypeVar("T")
 
 _ERRORS = (2, "STATUS_CODE_ERROR")
 _CUMULATIVE = (2, "AGGREGATION_TEMPORALITY_CUMULATIVE")
@@ -24,23 +25,14 @@ _DATA = {
 _NO_VALUE = 1  # DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 
 
-def spans(body: bytes) -> Iterator[tuple[str, Iterable[Span]]]:
+def spans(body: bytes) -> list[tuple[str, list[Span]]]:
     """The spans in *body*, by service; raises OtlpError."""
-    for part in _parts(body, "resourceSpans"):
-        resource = _attributes(part.get("resource", {}))
-        scopes = part.get("scopeSpans", [])
-        found = _made(_span, [one for scope in scopes for one in scope.get("spans", [])])
-        yield str(resource.get("service.name", "")), found
+    return _made(_service_spans, body, "resourceSpans")
 
 
-def points(body: bytes) -> Iterator[tuple[str, Iterable[Point]]]:
+def points(body: bytes) -> list[tuple[str, list[Point]]]:
     """The data points in *body*, by service; raises OtlpError."""
-    for part in _parts(body, "resourceMetrics"):
-        resource = _attributes(part.get("resource", {}))
-        stream = tuple(sorted((key, str(value)) for key, value in resource.items()))
-        metrics = [one for scope in part.get("scopeMetrics", []) for one in scope.get("metrics", [])]
-        found = _made(partial(_points, stream=stream), metrics)
-        yield str(resource.get("service.name", "")), [one for some in found for one in some]
+    return _made(_service_points, body, "resourceMetrics")
 
 
 def traces_answer(taken: Taken) -> bytes:
@@ -60,25 +52,32 @@ def _answer(taken: Taken, count: str) -> bytes:
     return json.dumps({"partialSuccess": told}).encode()
 
 
-def _parts(body: bytes, key: str) -> list[Any]:
-    """The list under *key* of the document, of which everything may be of a wrong type: see `_made`."""
+def _made(make: Callable[[Any], T], body: bytes, key: str) -> list[T]:
+    """What *make* makes of each entry under *key*, of which everything may be of a wrong type."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise OtlpError(f"the body is no JSON: {reason}") from None
     parts = document.get(key) if isinstance(document, dict) else None
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise OtlpError(f"expected an object with a list of objects under {key}")
-    return parts
-
-
-def _made(make: Any, entries: list[Any]) -> list[Any]:
-    """Each entry made by *make*; what raises because something has a wrong type is no OTLP."""
+    if not isinstance(parts, list):
+        raise OtlpError(f"expected an object with a list under {key}")
     try:
-        return [make(entry) for entry in entries]
-    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, IndexError) as error:
+        return [make(part) for part in parts]
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
         raise OtlpError(f"a field has a wrong type, or is missing: {type(error).__name__}: {error}") from None
+
+
+def _service_spans(part: Mapping[str, Any]) -> tuple[str, list[Span]]:
+    service = _attributes(part.get("resource", {})).get("service.name", "")
+    return str(service), [_span(one) for scope in part.get("scopeSpans", []) for one in scope.get("spans", [])]
+
+
+def _service_points(part: Mapping[str, Any]) -> tuple[str, list[Point]]:
+    resource = _attributes(part.get("resource", {}))
+    stream = tuple(sorted((key, str(value)) for key, value in resource.items()))
+    metrics = [one for scope in part.get("scopeMetrics", []) for one in scope.get("metrics", [])]
+    return str(resource.get("service.name", "")), [point for one in metrics for point in _points(one, stream)]
 
 
 def _attributes(owner: Mapping[str, Any]) -> dict[str, Any]:

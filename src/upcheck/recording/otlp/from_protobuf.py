@@ -23,20 +23,24 @@ _DELTA, _CUMULATIVE = 1, 2  # AGGREGATION_TEMPORALITY_*
 _NO_VALUE = 1  # DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 
 
-def spans(body: bytes) -> Iterator[tuple[str, Iterable[Span]]]:
+def spans(body: bytes) -> list[tuple[str, list[Span]]]:
     """The spans in *body*, by service; raises OtlpError."""
+    found = []
     for part in _parsed(ExportTraceServiceRequest(), body).resource_spans:
-        resource = _attributes(part.resource.attributes)
-        yield str(resource.get("service.name", "")), [_span(one) for scope in part.scope_spans for one in scope.spans]
+        service = _attributes(part.resource.attributes).get("service.name", "")
+        found.append((str(service), [_span(one) for scope in part.scope_spans for one in scope.spans]))
+    return found
 
 
-def points(body: bytes) -> Iterator[tuple[str, Iterable[Point]]]:
+def points(body: bytes) -> list[tuple[str, list[Point]]]:
     """The data points in *body*, by service; raises OtlpError."""
+    found = []
     for part in _parsed(ExportMetricsServiceRequest(), body).resource_metrics:
-        resource = _attributes(part.resource.attributes)
+        service = _attributes(part.resource.attributes).get("service.name", "")
         stream = part.resource.SerializeToString(deterministic=True)
         metrics = (metric for scope in part.scope_metrics for metric in scope.metrics)
-        yield str(resource.get("service.name", "")), [one for metric in metrics for one in _points(metric, stream)]
+        found.append((str(service), [one for metric in metrics for one in _points(metric, stream)]))
+    return found
 
 
 def traces_answer(taken: Taken) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -34,7 +35,7 @@ class Points:
     def take(self, batches: Iterable[tuple[str, Iterable[Point]]]) -> Taken:
         """Record all points of *batches*, each of one `service.name`; what the catalogue does not have is refused."""
         taken = Taken()
-        for name, points in list(batches):  # all is decoded before anything is recorded
+        for name, points in batches:
             service = self._services.get(name)
             for point in points:
                 if service is None:
@@ -56,25 +57,15 @@ class Points:
         wanted = {"sum": "counter" if point.monotonic else "gauge", "gauge": "gauge", "histogram": "histogram"}
         if wanted.get(point.kind) != kind:
             raise RecordingError(f"{point.name:.200} comes as a {point.kind}, and {family.metric.name} is a {kind}")
-        labels = _labels(family, point)
-        child = self._recorder.child(family.metric.name, labels)
-        key = (point.stream, point.name, tuple(sorted((name, str(value)) for name, value in point.attributes.items())))
-        if isinstance(point.value, Buckets):
-            counts, total = _fitted(point.value, family.metric.buckets)
-            if point.cumulative:
-                counts, total = self._grown(key, counts, total)
+        value = _checked(point, family)
+        child = self._recorder.child(family.metric.name, _labels(family, point))
+        if isinstance(value, tuple):
+            counts, total = self._grown(point, *value) if point.cumulative else value
             child.merge(counts, total)
-        elif not abs(point.value) < LIMIT:
-            raise RecordingError(f"{point.name:.200}: expected a finite number, not {point.value!r}")
         elif point.kind == "gauge":
-            child.action("set")(point.value)
+            child.action("set")(value)
         else:
-            amount = point.value
-            if point.cumulative:
-                (amount,), _ = self._grown(key, [amount], 0.0, falls=not point.monotonic)
-            if point.monotonic and amount < 0:
-                raise RecordingError(f"{point.name:.200}: a counter only grows: {amount!r} can't be added")
-            child.action("add")(amount)
+            child.action("add")(self._grown(point, [value], 0.0)[0][0] if point.cumulative else value)
 
     def _family(self, point: Point) -> Recorded:
         name = self._otel.get(point.name) or _NOT_A_NAME.sub("_", point.name)
@@ -87,17 +78,20 @@ class Points:
                 continue
         raise RecordingError(f"metric '{point.name:.200}' is in no file of the catalogue")
 
-    def _grown(self, key: Any, counts: list[float], total: float, *, falls: bool = False) -> tuple[list[float], float]:
+    def _grown(self, point: Point, counts: list[float], total: float) -> tuple[list[float], float]:
         """By what a stream has grown since its last point; one that has begun anew, by all that it has.
 
         A stream seen for the first time counts whole: then a counter goes on where it was before the collector was
         restarted.
         """
+        attributes = tuple(sorted((name, str(one)) for name, one in point.attributes.items()))
+        key = (point.stream, point.name, attributes)
         if key not in self._last and len(self._last) >= MAX_STREAMS:
             raise RecordingError(f"more than {MAX_STREAMS} cumulative streams: send deltas, or fewer attributes")
         before, before_total = self._last.get(key, ([0.0] * len(counts), 0.0))
         self._last[key] = (counts, total)
         growth = [now - then for now, then in zip(counts, before, strict=True)]
+        falls = point.kind == "sum" and not point.monotonic
         if not falls and min(growth) < 0:
             return counts, total
         return growth, total - before_total
@@ -116,14 +110,25 @@ def _labels(family: Recorded, point: Point) -> dict[str, str]:
     return labels
 
 
-def _fitted(value: Buckets, bounds: tuple[float, ...]) -> tuple[list[float], float]:
-    """*value* in the buckets of a family; what lay in one that spans two of them counts in the higher."""
+def _checked(point: Point, family: Recorded) -> float | tuple[list[float], float]:
+    """The value of *point*, a histogram's as counts for the family's buckets and a sum; raises RecordingError.
+
+    What lay in a bucket that spans two of the family's counts in the higher.
+    """
+    value = point.value
+    total = value.total if isinstance(value, Buckets) else value
+    if not abs(total) < LIMIT:
+        raise RecordingError(f"{point.name:.200}: expected a finite number, not {total!r}")
+    if not isinstance(value, Buckets):
+        if point.monotonic and value < 0:
+            raise RecordingError(f"{point.name:.200}: a counter only grows: {value!r} can't be added")
+        return value
+    if max(value.counts, default=0) > 2**63:
+        raise RecordingError(f"{point.name:.200}: a bucket's count is beyond 64 bits")
     rising = all(low < high for low, high in pairwise(value.bounds))
     if not value.counts or len(value.counts) != len(value.bounds) + 1 or not rising or min(value.counts) < 0:
-        raise RecordingError("a histogram needs rising bounds, and one count more than it has bounds")
-    if not abs(value.total) < LIMIT or max(value.counts) > 2**63:
-        raise RecordingError(f"a histogram's sum is {value.total!r}: expected a finite number")
-    counts = [0.0] * (len(bounds) + 1)
-    for bound, count in zip((*value.bounds, float("inf")), value.counts, strict=True):
-        counts[bisect_left(bounds, bound)] += count
-    return counts, float(value.total)
+        raise RecordingError(f"{point.name:.200}: expected rising bounds, and one count more than it has bounds")
+    counts = [0.0] * (len(family.metric.buckets) + 1)
+    for bound, count in zip((*value.bounds, math.inf), value.counts, strict=True):
+        counts[bisect_left(family.metric.buckets, bound)] += float(count)
+    return counts, float(total)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import translate
 from typing import Any, NamedTuple
 
@@ -44,11 +44,10 @@ class Spans:
             for name in service.otel_names:
                 self._services[name] = (service.name, events, alerts)
 
-    def take(self, batches: Iterable[tuple[str, Iterable[Span]]]) -> Taken:
+    def take(self, batches: Iterable[tuple[str, Sequence[Span]]]) -> Taken:
         """Record all spans of *batches*, each of one `service.name`. A span that is no event is taken, too."""
         taken = Taken()
-        for name, spans in list(batches):  # all is decoded before anything is recorded
-            spans = list(spans)
+        for name, spans in batches:
             if name not in self._services:
                 taken.refuse(f"service.name {name!r:.80} is no otel_name in the catalogue", len(spans))
                 continue
