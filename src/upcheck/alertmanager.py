@@ -28,8 +28,6 @@ def push(url: str, alerts: Sequence[dict[str, Any]]) -> str | None:
     headers = (("Content-Type", "application/json"),)
     try:
         answer = fetch(Request(f"{url}/api/v2/alerts", "POST", headers, body, PUSH_DEADLINE, follow_redirects=False))
-    except RequestError as error:
+    except (RequestError, HttpFailure) as error:
         return str(error)
-    if isinstance(answer, HttpFailure):
-        return str(answer)
     return None if answer.is_success else f"{answer.status} {answer.text[:200]}"

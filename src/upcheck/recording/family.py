@@ -13,6 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from operator import add, attrgetter
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -90,7 +91,7 @@ class Recorded:
         self._children: dict[tuple[str, ...], Child] = {}
         self._seen: list[set[str]] = [set(label.values or ()) for label in metric.labels]
         self._heads: list[Any] = []  # of each child, what is before its value; of a histogram's, a template
-        self._reads: list[Callable[[], Any]] = []
+        self._values: list[Any] = []  # of each child, what holds its value; of a histogram's, all that do
         if not metric.labels and metric.type != "gauge":  # nothing has been counted, but who knows what is there?
             self.child(())
 
@@ -151,21 +152,27 @@ class Recorded:
         pairs = list(zip(names, values, strict=True))
         if isinstance(made, Histogram):
             self._heads.append(_template(self.metric, pairs))
-            buckets, total = made._buckets, made._sum
-            self._reads.append(lambda: ([bucket.get() for bucket in buckets], total.get()))
+            self._values.append([*made._buckets, made._sum])
         else:
             self._heads.append(labelled(self.metric.name, pairs) + " ")
-            self._reads.append(made._value.get)
+            self._values.append(made._value)
         child = self._children[values] = Child(made)
         return child
 
     def _text(self) -> str:
+        """The lines. Values are read without their locks, because to read a float is one step."""
+        if not self._values:
+            return ""
         if self.metric.type == "histogram":
-            return "".join([_filled(head, *read()) for head, read in zip(self._heads, self._reads, strict=False)])
-        values = [read() for read in self._reads]
-        if math.isfinite(sum(values)):
-            return "".join([f"{head}{value!r}\n" for head, value in zip(self._heads, values, strict=False)])
-        return "".join([f"{head}{number(value)}\n" for head, value in zip(self._heads, values, strict=False)])
+            return "".join(
+                [_filled(head, list(map(_read, held))) for head, held in zip(self._heads, self._values, strict=False)]
+            )
+        values = list(map(_read, self._values))
+        shown = map(repr if math.isfinite(sum(values)) else number, values)
+        return "\n".join(map(add, self._heads, shown)) + "\n"
+
+
+_read = attrgetter("_value")
 
 
 def _parent(metric: Metric) -> Counter | Gauge | Histogram:
@@ -186,6 +193,7 @@ def _template(metric: Metric, labels: list[tuple[str, str]]) -> str:
     return "".join([*lines, f"{ends[0]} %s\n", f"{ends[1]} %d\n"])
 
 
-def _filled(template: str, counts: Sequence[float], total: float) -> str:
-    cumulative = list(accumulate(counts))
+def _filled(template: str, values: list[float]) -> str:
+    total = values.pop()
+    cumulative = list(accumulate(values))
     return template % (*cumulative, number(total), cumulative[-1])
