@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT, Repo, Serve, answer
 from tests.test_run import upcheck
-from upcheck import rules, yaml_checks
+from upcheck import catalog, rules, yaml_checks
 from upcheck.cli import main
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -55,7 +55,9 @@ def test_examples_are_read(page: Path, tmp_path: Path) -> None:
     for text in blocks(page, "yaml"):
         file = tmp_path / "rules_tests/example.yml"
         file.write_text(text)
-        if "\nchecks:" in f"\n{text}":
+        if "\nservice:" in f"\n{text}":
+            assert catalog.load(file).events
+        elif "\nchecks:" in f"\n{text}":
             assert yaml_checks.load(file)
         elif "tests:" in text:
             loaded = rules.load(file)
