@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
 
+from upcheck.collector.access import Access, Rules, token_file
 from upcheck.collector.app import create_app
 from upcheck.collector.environment import Environment, EnvironmentVariableError
+from upcheck.collector.reloaded import Reloaded
 from upcheck.health import Health, metrics_component, system_component
 from upcheck.metrics import CheckMetrics
 from upcheck.settings import Settings, declared
@@ -62,13 +64,11 @@ class Collector:
 
     @cached_property
     def app(self) -> Starlette:
-        """The ASGI application; its lifespan runs the background work.
+        """The ASGI application, which asks for the token that the environment names; its lifespan runs the rest.
 
-        Raises EnvironmentVariableError for a variable that can't be used.
+        Raises EnvironmentVariableError for a variable that can't be used, FileError for a file of a token that can't.
         """
-        if self._refused is not None:
-            raise self._refused
-        return create_app(
+        app = create_app(
             registry=self.registry,
             system=self.system,
             health=self.health,
@@ -76,6 +76,16 @@ class Collector:
             clock=self._clock,
             environment=self.environment,
         )
+        app.add_middleware(Access, rules=self.rules)
+        return app
+
+    @cached_property
+    def rules(self) -> Rules:
+        """Who may ask. Raises as `app` does."""
+        if self._refused is not None:
+            raise self._refused
+        file, token = self.environment.token_file, self.environment.token
+        return Rules(Reloaded(partial(token_file, file)) if file else lambda: token)
 
     def serve(self, argv: Sequence[str] | None = None) -> None:
         """Serve until SIGTERM or SIGINT, with the flags in *argv* (`sys.argv[1:]`); `--help` lists them.

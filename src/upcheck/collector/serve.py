@@ -13,21 +13,31 @@ import signal
 import socket
 import sys
 import threading
+from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from upcheck.collector.access import token_file
 from upcheck.collector.environment import EnvironmentVariableError
+from upcheck.collector.reloaded import FileError, Reloaded
+from upcheck.collector.tls import Renewed, names_of
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
+    from starlette.applications import Starlette
+
     from upcheck.collector import Collector
+    from upcheck.collector.access import Rules
     from upcheck.collector.environment import Environment
+    from upcheck.collector.web_config import WebConfig
 
 REQUEST_DEADLINE = 10.0  # seconds for a client to finish sending a request
 _DRAIN = 3  # seconds for the requests in flight at SIGTERM
@@ -36,13 +46,16 @@ _CONNECTIONS = 2048  # further ones are answered 503
 _LARGEST_HEAD = 16 * 1024  # bytes of request line and headers
 _WRONG, _CANNOT_LISTEN = 2, 3  # exit codes
 
+_OPEN = "whoever reaches {} can read everything: set METRICS_TOKEN, or --web-config with users or client certificates"
+
 _EXAMPLES = """\
 examples:
   python collector.py                            http://127.0.0.1:9909, for this machine only
   python collector.py --port 0                   any free port; the line on stdout says which
   python collector.py --host 0.0.0.0             for a Prometheus on another machine
   python collector.py --sample-interval 5        CPU usage over 5 seconds
-exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 a wrong flag or variable, 3 the address can't be listened on
+  python collector.py --web-config web.yml       over TLS, for the users in web.yml
+exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 a wrong flag, file or variable, 3 the address can't be listened on
 """
 
 
@@ -53,8 +66,12 @@ def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
     """
     options = _options(argv, collector.environment)
     try:
-        app = collector.app
-    except EnvironmentVariableError as error:
+        app, rules = collector.app, collector.rules
+        if options.token_file:
+            rules.token = Reloaded(partial(token_file, options.token_file))
+        if options.web_config:
+            rules.web = _web_config(options.web_config)
+    except (EnvironmentVariableError, FileError) as error:
         raise _refusal(str(error), _WRONG) from None
     collector.system.interval = options.sample_interval
     try:
@@ -62,8 +79,11 @@ def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         raise _refusal(_sentence(options.host, options.port, error), _CANNOT_LISTEN) from None
     _allow_open_files(2 * _CONNECTIONS)
-    config = uvicorn.Config(
+    if not rules.closed and not ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
+        sys.stderr.write(f"collector: {_OPEN.format(options.host)}\n")
+    config = _Config(
         app,
+        rules,
         http=_Protocol,
         loop="asyncio",
         ws="none",
@@ -79,7 +99,8 @@ def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
         timeout_graceful_shutdown=_DRAIN,
         h11_max_incomplete_event_size=_LARGEST_HEAD,
     )
-    asyncio.run(_Server(config, collector).serve(sockets=[listener]))
+    with asyncio.Runner(loop_factory=_Loop) as runner:
+        runner.run(_Server(config, collector).serve(sockets=[listener]))
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -99,6 +120,34 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Config(uvicorn.Config):
+    """uvicorn's, with the rules: the certificates are theirs."""
+
+    def __init__(self, app: Starlette, rules: Rules, **options: Any) -> None:
+        super().__init__(app, **options)
+        self.rules = rules
+        self.load()
+        web = rules.web()
+        if web is not None and web.context is not None:
+            self.ssl = Renewed(lambda: _context(rules))
+
+
+def _context(rules: Rules) -> ssl.SSLContext:
+    web = rules.web()
+    assert web is not None
+    assert web.context is not None, "a reading that turns TLS off is refused"
+    return web.context
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """asyncio's, with our deadline for a handshake: its own is 60 s, in which uvicorn knows of no connection."""
+
+    async def create_server(self, *arguments: Any, **named: Any) -> asyncio.Server:
+        if named.get("ssl"):
+            named["ssl_handshake_timeout"] = REQUEST_DEADLINE
+        return await super().create_server(*arguments, **named)
+
+
 class _Server(uvicorn.Server):
     """uvicorn's, with our signals and our one line."""
 
@@ -109,7 +158,8 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if sockets and not self.should_exit:
-            sys.stdout.write(f"collector   {_url(sockets[0])}   (Ctrl-C stops it)\n")
+            scheme = "https" if self.config.ssl else "http"
+            sys.stdout.write(f"collector   {_url(scheme, sockets[0])}   (Ctrl-C stops it)\n")
             sys.stdout.flush()
 
     @contextlib.contextmanager
@@ -141,6 +191,9 @@ class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self._expect_request()
+        web = self.config.rules.web() if isinstance(self.config, _Config) else None
+        if web is not None and web.sans and not web.sans & names_of(transport.get_extra_info("peercert") or {}):
+            transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -185,7 +238,23 @@ def _options(argv: Sequence[str] | None, environment: Environment) -> argparse.N
         metavar="SECONDS",
         help="between two background samples (default: %(default)g)",
     )
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="ask for the token in FILE (default: METRICS_TOKEN)"
+    )
+    parser.add_argument(
+        "--web-config",
+        "--web.config.file",
+        type=Path,
+        metavar="FILE",
+        help="TLS, users and headers, in Prometheus' web configuration format",
+    )
     return parser.parse_args(argv)
+
+
+def _web_config(path: Path) -> Reloaded[WebConfig]:
+    from upcheck.collector import web_config  # here, not above: YAML, which most collectors need not read
+
+    return web_config.watched(path)
 
 
 def _port(text: str) -> int:
@@ -217,9 +286,9 @@ def _sentence(host: str, port: int, error: OSError) -> str:
     return f"can't listen on port {port} of {host}: {error.strerror}; try: {again} --host 127.0.0.1 --port 0"
 
 
-def _url(listener: socket.socket) -> str:
+def _url(scheme: str, listener: socket.socket) -> str:
     host, port, *_ = listener.getsockname()
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _allow_open_files(wanted: int) -> None:
