@@ -99,7 +99,7 @@ def test_an_unknown_path_lists_the_known_ones(client: httpx.Client, path: str) -
     assert answer.json()["error"].endswith(": no such path")
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"])
 @pytest.mark.parametrize("path", PATHS)
 def test_only_get_and_head(client: httpx.Client, method: str, path: str) -> None:
     answer = client.request(method, path)

@@ -41,8 +41,8 @@ def test_live_answers_beside_a_thousand_idle_connections_and_slow_ones() -> None
 
 def test_a_request_that_drips_is_cut_off_and_a_whole_one_is_not(tmp_path: Path) -> None:
     impatient = """
-from upcheck.collector import Collector, serve
-serve.REQUEST_DEADLINE = 0.5
+from upcheck.collector import Collector, protocol
+protocol.REQUEST_DEADLINE = 0.5
 Collector().serve()
 """
     with running(script(tmp_path, impatient)) as collector:

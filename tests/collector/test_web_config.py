@@ -267,7 +267,7 @@ def test_a_rate_limit_is_of_all_clients_together(tmp_path: Path) -> None:
 def test_a_handshake_that_never_ends_is_cut_off(folder: Path, tmp_path: Path) -> None:
     impatient = tmp_path / "collector.py"
     impatient.write_text(
-        "from upcheck.collector import Collector, serve\nserve.REQUEST_DEADLINE = 0.5\nCollector().serve()\n"
+        "from upcheck.collector import Collector, protocol\nprotocol.REQUEST_DEADLINE = 0.5\nCollector().serve()\n"
     )
     with (
         running(impatient, "--web-config", str(served(folder))) as collector,

@@ -18,32 +18,24 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from upcheck.collector import protocol
 from upcheck.collector.access import token_file
 from upcheck.collector.environment import EnvironmentVariableError
 from upcheck.collector.reloaded import FileError, Reloaded
-from upcheck.collector.tls import Renewed, names_of
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-    from starlette.applications import Starlette
-
     from upcheck.collector import Collector
-    from upcheck.collector.access import Rules
     from upcheck.collector.environment import Environment
     from upcheck.collector.web_config import WebConfig
 
-REQUEST_DEADLINE = 10.0  # seconds for a client to finish sending a request
 _DRAIN = 3  # seconds for the requests in flight at SIGTERM
 _LONGEST_EXIT = 4.5  # seconds from SIGTERM to the end, whatever hangs
 _CONNECTIONS = 2048  # further ones are answered 503
-_LARGEST_HEAD = 16 * 1024  # bytes of request line and headers
 _WRONG, _CANNOT_LISTEN = 2, 3  # exit codes
 
 _OPEN = "whoever reaches {} can read everything: set METRICS_TOKEN, or --web-config with users or client certificates"
@@ -81,10 +73,9 @@ def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
     _allow_open_files(2 * _CONNECTIONS)
     if not rules.closed and not ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
         sys.stderr.write(f"collector: {_OPEN.format(options.host)}\n")
-    config = _Config(
+    config = protocol.Config(
         app,
         rules,
-        http=_Protocol,
         loop="asyncio",
         ws="none",
         lifespan="on",
@@ -97,7 +88,6 @@ def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
         backlog=_CONNECTIONS,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=_DRAIN,
-        h11_max_incomplete_event_size=_LARGEST_HEAD,
     )
     with asyncio.Runner(loop_factory=_Loop) as runner:
         runner.run(_Server(config, collector).serve(sockets=[listener]))
@@ -120,31 +110,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class _Config(uvicorn.Config):
-    """uvicorn's, with the rules: the certificates are theirs."""
-
-    def __init__(self, app: Starlette, rules: Rules, **options: Any) -> None:
-        super().__init__(app, **options)
-        self.rules = rules
-        self.load()
-        web = rules.web()
-        if web is not None and web.context is not None:
-            self.ssl = Renewed(lambda: _context(rules))
-
-
-def _context(rules: Rules) -> ssl.SSLContext:
-    web = rules.web()
-    assert web is not None
-    assert web.context is not None, "a reading that turns TLS off is refused"
-    return web.context
-
-
 class _Loop(asyncio.SelectorEventLoop):
     """asyncio's, with our deadline for a handshake: its own is 60 s, in which uvicorn knows of no connection."""
 
     async def create_server(self, *arguments: Any, **named: Any) -> asyncio.Server:
         if named.get("ssl"):
-            named["ssl_handshake_timeout"] = REQUEST_DEADLINE
+            named["ssl_handshake_timeout"] = protocol.REQUEST_DEADLINE
         return await super().create_server(*arguments, **named)
 
 
@@ -181,38 +152,6 @@ class _Server(uvicorn.Server):
         watchdog = threading.Timer(_LONGEST_EXIT, os._exit, (0,))
         watchdog.daemon = True
         watchdog.start()
-
-
-class _Protocol(H11Protocol):
-    """uvicorn's, with a deadline for the request: its own timeouts begin after the first response."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        super().connection_made(transport)
-        self._expect_request()
-        web = self.config.rules.web() if isinstance(self.config, _Config) else None
-        if web is not None and web.sans and not web.sans & names_of(transport.get_extra_info("peercert") or {}):
-            transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._expect_request()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _expect_request(self) -> None:
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
-            self._stop_waiting()
-        elif self._deadline is None:
-            self._deadline = self.loop.call_later(REQUEST_DEADLINE, self.transport.abort)
-
-    def _stop_waiting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
 
 
 def _refusal(sentence: str, code: int) -> SystemExit:
