@@ -16,9 +16,9 @@ TIMEOUT = 120.0  # seconds for one run
 # One run keeps to one core, because we run as many at once as there are cores. A heap that may grow to three
 # times what is live halves the collector's share; test databases in memory save their fsyncs.
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a folder to make private folders in, which is what promtool does
-_ENVIRON = {"GOMAXPROCS": "1", "GOGC": "200"}
+ENVIRON = {"GOMAXPROCS": "1", "GOGC": "200"}
 if os.access(_SHARED_MEMORY, os.W_OK):
-    _ENVIRON["TMPDIR"] = str(_SHARED_MEMORY)
+    ENVIRON["TMPDIR"] = str(_SHARED_MEMORY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def test_rules(promtool: Path, files: Sequence[Path]) -> Verdict:
 
     Raises CommandError where promtool gives no answer that can be judged.
     """
-    answer = command.run([promtool, "test", "rules", *files], timeout=TIMEOUT, environ=_ENVIRON)
+    answer = command.run([promtool, "test", "rules", *files], timeout=TIMEOUT, environ=ENVIRON)
     successes = sum(line.strip() == "SUCCESS" for line in answer.stdout.splitlines())
     if answer.code == 0 and successes != len(files):
         raise command.CommandError(f"promtool exited 0, but with {successes} SUCCESS for {len(files)} files")
@@ -80,8 +80,8 @@ def _check(argv: Sequence[str | Path], stdin: str = "") -> Verdict:
 
 _ALERT = re.compile(r"^\s*alertname:\s*(?P<subject>.*?), time:\s*(?P<time>[^,\s]+),\s*$")
 _EXPR = re.compile(r'^\s*expr: "(?P<subject>.*)", time:\s*(?P<time>[^,\s]+),\s*(?:err:\s*(?P<error>.*))?$')
-_LABELS = re.compile(r"^\s*Labels:\{(.*)\}\s*$")
-_ANNOTATIONS = re.compile(r"^\s*Annotations:\{(.*)\}\s*$")
+_LABELS = re.compile(r"^\s*Labels:\{(.*)\},?\s*$")
+_ANNOTATIONS = re.compile(r"^\s*Annotations:\{(.*)\},?\s*$")
 
 
 def mismatches(text: str) -> list[Mismatch]:
