@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATHS = ["/", "/metrics", "/health", "/api/health", "/ready", "/live"]
+METRICS = ["/metrics", "/api/metrics", "/health/metrics"]
+PATHS = ["/", *METRICS, "/api/metrics/current", "/health", "/api/health", "/ready", "/live"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -108,8 +109,9 @@ def test_only_get_and_head(client: httpx.Client, method: str, path: str) -> None
     assert answer.json() == {"error": f"{method} {path}: only GET and HEAD are answered"}
 
 
-def test_metrics_are_this_machines(client: httpx.Client, collector: Running) -> None:
-    answer = client.get("/metrics")
+@pytest.mark.parametrize("path", METRICS)
+def test_metrics_are_this_machines(client: httpx.Client, collector: Running, path: str) -> None:
+    answer = client.get(path)
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     got = samples(answer.text)
     assert got["node_memory_MemTotal_bytes"] == psutil.virtual_memory().total
@@ -125,6 +127,35 @@ def test_metrics_are_this_machines(client: httpx.Client, collector: Running) -> 
     )
     assert any(name.startswith("python_gc_collections_total") for name in got)
     assert not [name for name, value in got.items() if name.startswith("upcheck_collector_read_errors") and value]
+
+
+def test_the_host_the_sampling_and_their_cost_as_json(client: httpx.Client, collector: Running) -> None:
+    client.get("/metrics")
+    answer = client.get("/api/metrics/current")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body.keys() == {"timestamp", "sampling", "performance", "system"}
+    assert ISO.fullmatch(body["timestamp"])
+    layers = body["sampling"]["layers"]
+    assert {name: layer["nominal"] for name, layer in layers.items()} == {
+        "system": 10,
+        "application": 5,
+        "business": 60,
+    }
+    assert 10 <= layers["system"]["interval"] <= 30
+    assert 0 <= layers["system"]["next_in"] <= layers["system"]["interval"]
+    assert layers["system"]["why"] in ("nominal", "host busy")
+    assert layers["business"]["next_in"] is None, "nothing is sampled there"
+    assert body["sampling"]["buffer"]["size"] == 1000
+    performance = body["performance"]
+    assert performance["rss_bytes"] == pytest.approx(psutil.Process(collector.process.pid).memory_info().rss, rel=0.1)
+    assert performance["scrapes"] > 0
+    assert performance["scrape_mean_ms"] > 0
+    assert performance["cpu_percent"] >= 0
+    system = body["system"]
+    assert system["memory_total"] == psutil.virtual_memory().total
+    assert system["uptime"] == pytest.approx(time.time() - psutil.boot_time(), abs=5)
+    assert 0 < system["disk"] < 1
 
 
 def test_metrics_are_read_at_the_scrape(client: httpx.Client) -> None:

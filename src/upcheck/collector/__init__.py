@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
-
 from upcheck.collector.app import create_app
+from upcheck.collector.sampling import Sampling
+from upcheck.collector.scrape import Exposition, Registry, described
 from upcheck.health import Health, metrics_component, system_component
 from upcheck.metrics import CheckMetrics
 from upcheck.settings import Settings, declared
 from upcheck.system import Clock, SystemCollector
+from upcheck.system.own import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ class Collector:
 
     `registry`: where your own prometheus_client metrics go (`Gauge("queue_jobs", "...", registry=collector.registry)`).
     `health`: `@collector.health("queue", interval=30)` makes a function a health component.
+    `sample`: `@collector.sample("business")` runs a function that sets metrics of yours in the background.
     `app`: the ASGI application, for a server of your own; `serve()` runs it with ours.
     """
 
@@ -38,14 +40,15 @@ class Collector:
         Raises SettingsError where they can't be read.
         """
         self._clock = clock
-        self.registry = CollectorRegistry()
+        self.registry = Registry()
         self.system = SystemCollector(clock=clock)
-        self.registry.register(self.system)
+        self.process = OwnProcess()
+        self.sampling = self.sample = Sampling(self.system)
+        self._sources = (self.system, self.process, self.sampling)
         self.checks = CheckMetrics(history or _settings().history, time=clock.time)
-        self.registry.register(_Reserved(self.checks))
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
+        for source in self._sources:
+            self.registry.reserve(partial(described, source))
+        self.registry.reserve(self.checks.describe)
         self.health = Health(clock)
         self.health.register("system", system_component(self.system))
         self.health.register("metrics", metrics_component(self.system))
@@ -54,7 +57,12 @@ class Collector:
     def app(self) -> Starlette:
         """The ASGI application; its lifespan runs the background work."""
         return create_app(
-            registry=self.registry, system=self.system, health=self.health, checks=self.checks, clock=self._clock
+            exposition=Exposition(self._sources, self.registry, self.health, self.checks),
+            system=self.system,
+            process=self.process,
+            sampling=self.sampling,
+            health=self.health,
+            clock=self._clock,
         )
 
     def serve(self, argv: Sequence[str] | None = None) -> None:
@@ -66,16 +74,6 @@ class Collector:
         from upcheck.collector.serve import serve
 
         serve(self, argv)
-
-
-class _Reserved:
-    """Holds the names of the metrics of checks in the registry; their page is written beside it, because it is long."""
-
-    def __init__(self, checks: CheckMetrics) -> None:
-        self.describe = checks.describe
-
-    def collect(self) -> Sequence[Metric]:
-        return ()
 
 
 def _settings() -> Settings:

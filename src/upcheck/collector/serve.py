@@ -46,7 +46,7 @@ exit codes: 0 stopped by SIGTERM or Ctrl-C, 2 a wrong flag, 3 the address can't 
 def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
     """Serve *collector* until a signal. Raises SystemExit with 2 for a wrong flag, 3 for a useless address."""
     options = _options(argv)
-    collector.system.interval = options.sample_interval
+    collector.sampling.every("system", options.sample_interval)
     try:
         listener = listen(options.host, options.port)
     except OSError as error:

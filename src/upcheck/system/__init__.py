@@ -2,71 +2,41 @@
 
 from __future__ import annotations
 
-import re
+import os
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, TypeVar
 
-import psutil
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from upcheck.exposition import Block, labelled, number
+from upcheck.system import families
+from upcheck.system.families import counter, gauge
+from upcheck.system.filesystems import Filesystems, Sizes
+from upcheck.system.host import Clock, Host
+from upcheck.system.linux import Linux
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from upcheck.system.portable import Source
 
-# node_exporter's defaults (its --collector.*.exclude flags): squashfs images are always full, layers are no disks.
-_IGNORED_DEVICES = re.compile(r"(z?ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+")
-_IGNORED_FILESYSTEMS = re.compile(r"autofs|devtmpfs|iso9660|overlay|squashfs")
-_IGNORED_MOUNTPOINTS = re.compile(
-    r"/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)(/.*)?"
+__all__ = ["Clock", "Snapshot", "SystemCollector", "Usage"]
+
+T = TypeVar("T")
+
+_READ_ERRORS = counter(
+    "upcheck_collector_read_errors_total", "Reads of the host that failed and were left out.", "source"
 )
-
-_CPU_MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
-_MEMORY = {
-    "MemTotal": "Memory the kernel can use, in bytes.",
-    "MemAvailable": "Memory that new work could have without swapping, in bytes.",
-    "MemFree": "Memory that nothing uses, in bytes.",
-    "Buffers": "Memory holding raw disk blocks, in bytes.",
-    "Cached": "Memory holding pages of files, in bytes.",
-    "SwapTotal": "Swap space in all, in bytes.",
-    "SwapFree": "Swap space that nothing uses, in bytes.",
-}
-# metric: (psutil's field, its unit in ours, HELP)
-_DISK = {
-    "node_disk_read_bytes_total": ("read_bytes", 1, "Bytes read from the device."),
-    "node_disk_written_bytes_total": ("write_bytes", 1, "Bytes written to the device."),
-    "node_disk_reads_completed_total": ("read_count", 1, "Reads the device completed."),
-    "node_disk_writes_completed_total": ("write_count", 1, "Writes the device completed."),
-    "node_disk_io_time_seconds_total": ("busy_time", 0.001, "Seconds in which the device had work to do."),
-}
-_NETWORK = {
-    "node_network_receive_bytes_total": ("bytes_recv", 1, "Bytes the interface received."),
-    "node_network_transmit_bytes_total": ("bytes_sent", 1, "Bytes the interface sent."),
-    "node_network_receive_errs_total": ("errin", 1, "Errors of the interface while receiving."),
-    "node_network_transmit_errs_total": ("errout", 1, "Errors of the interface while sending."),
-}
-
-
-class Clock(Protocol):
-    """Wall time for what is shown, monotonic time for every age and duration. The `time` module is one."""
-
-    def time(self) -> float: ...
-    def monotonic(self) -> float: ...
-
-
-class Source(Protocol):
-    """The part of psutil that is read. The `psutil` module is one."""
-
-    def cpu_times(self, percpu: Literal[True]) -> Sequence[Any]: ...
-    def virtual_memory(self) -> Any: ...
-    def swap_memory(self) -> Any: ...
-    def getloadavg(self) -> tuple[float, float, float]: ...
-    def disk_partitions(self, all: bool = ...) -> Sequence[Any]: ...  # noqa: A002 - psutil's own name
-    def disk_usage(self, path: str) -> Any: ...
-    def disk_io_counters(self, perdisk: Literal[True]) -> Mapping[str, Any]: ...
-    def net_io_counters(self, pernic: Literal[True]) -> Mapping[str, Any]: ...
-    def boot_time(self) -> float: ...
+_LAST_SAMPLE = gauge(
+    "upcheck_collector_last_sample_timestamp_seconds",
+    "Unix time of the last background sample; it ages when the loop is dead.",
+)
+_SAMPLE_DURATION = gauge("upcheck_collector_sample_duration_seconds", "Seconds the last background sample took.")
+_CPU_USAGE = gauge(
+    "upcheck_cpu_usage_ratio",
+    "Share of the time between the two last background samples in which the CPU was not idle (0 to 1).",
+    "cpu",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,49 +49,77 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The host in numbers: bytes, seconds, bytes a second, and ratios from 0 to 1.
+
+    What is measured between two background samples (*cpu*, *cpus*, *network_...*) is None or empty until there are
+    two; *disk* is that of the root, None until it was measured. *memory_limit* is that of the container or
+    cgroup, if one is set. A source that can't be read gives None.
+    """
+
+    cpu: float | None = None
+    cpus: Mapping[str, float] = field(default_factory=dict)
+    load1: float | None = None
+    load5: float | None = None
+    load15: float | None = None
+    memory_total: int | None = None
+    memory_available: int | None = None
+    memory_used: int | None = None
+    memory_ratio: float | None = None
+    memory_limit: int | None = None
+    swap_total: int | None = None
+    swap_used: int | None = None
+    disk: float | None = None
+    network_received: float | None = None
+    network_sent: float | None = None
+    uptime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class _Sample:
     timestamp: float
     taken: float
-    duration: float
-    cpus: tuple[tuple[float, float], ...]  # (idle, all) seconds of each CPU; empty where they can't be read
-    ratios: Mapping[str, float]
+    duration: float = 0.0
+    cpus: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # seconds idle and in all; empty: not known
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    network: tuple[int, int] | None = None
+    rates: tuple[float, float] | None = None
+    pids: int | None = None
 
 
 class SystemCollector:
-    """A prometheus_client collector of the host's metrics, read anew at every scrape.
+    """The host's metric families, read anew at every scrape.
 
     A source that fails is left out of that scrape and counted in `upcheck_collector_read_errors_total{source}`;
     the others go on. CPU usage needs two points in time, so it comes from background samples: `sample()`
-    every *interval* seconds.
+    every *interval* seconds. Filesystems can hang, so they are asked by `measure_filesystems()` in a thread.
     """
 
     def __init__(
         self,
         *,
-        source: Source = psutil,
+        source: Source | None = None,
         proc: Path = Path("/proc"),
+        sys: Path = Path("/sys"),
+        statvfs: Callable[[str], Sizes] = os.statvfs,
         clock: Clock = time,
         interval: float = 10.0,
     ) -> None:
+        """*source* is asked where *proc* has no `stat`; default: psutil."""
         self.interval = interval
-        self._source = source
-        self._proc = proc
         self._clock = clock
         self._last: _Sample | None = None
-        self._lock = threading.Lock()  # scrapes run in parallel threads
-        self._reads = {
-            "cpu": self._cpu,
-            "memory": self._memory,
-            "load": self._load,
-            "filesystem": self._filesystems,
-            "disk": self._disks,
-            "network": self._networks,
-            "time": self._times,
-            "filefd": self._files,
+        self._lock = threading.Lock()  # of the errors: what fails may do so in any thread
+        self._host = _host(source, proc, sys)
+        self._filesystems = Filesystems(self._host.mounts, statvfs, monotonic=clock.monotonic)
+        self._reads: dict[str, Callable[[], Iterable[Block]]] = {
+            **self._host.reads,
+            "filesystem": self._filesystems.blocks,
+            "time": lambda: [(families.TIME, f"{families.TIME.name} {number(clock.time())}\n")],
         }
-        self._errors = dict.fromkeys(self._reads, 0)
+        self._errors = dict.fromkeys([*self._reads, "processes"], 0)
 
-    def collect(self) -> Iterator[Metric]:
+    def blocks(self) -> Iterator[Block]:
         """Every family that can be read now."""
         for name, read in self._reads.items():
             try:
@@ -130,21 +128,22 @@ class SystemCollector:
                 self._failed(name)
         yield from self._own()
 
-    def describe(self) -> Iterable[Metric]:
-        """What a registry asks at registration, so that a second collector of these names is refused."""
-        return self.collect()
-
     def sample(self) -> None:
-        """Take one background sample of the CPU times. Never raises: what can't be read is counted."""
+        """Take one background sample, in less than a millisecond. Never raises: what can't be read is counted."""
         started = self._clock.monotonic()
-        cpus: tuple[tuple[float, float], ...] = ()
-        try:
-            cpus = tuple(_idle_and_all(times) for times in self._source.cpu_times(percpu=True))
-        except Exception:  # noqa: BLE001 - as in collect(): the loop that samples must outlive its source
-            self._failed("cpu")
-        before = self._last.cpus if self._last else ()
-        now = self._clock.monotonic()
-        self._last = _Sample(self._clock.time(), now, now - started, cpus, _busy(before, cpus))
+        cpus: Mapping[str, tuple[float, float]] = self._try("cpu", self._host.cpus) or {}
+        network = self._try("network", self._host.network)
+        pids = self._try("processes", self._host.pids)
+        self._try("cgroup", self._host.find_limits)
+        before, now = self._last or _Sample(0, started), self._clock.monotonic()
+        rates = _rates(before.network, network, now - before.taken)
+        ratios = _busy(before.cpus, cpus)
+        self._last = _Sample(self._clock.time(), now, now - started, cpus, ratios, network, rates, pids)
+
+    def measure_filesystems(self) -> None:
+        """Ask each filesystem how full it is; it hangs where one does, so call it in a thread. Never raises."""
+        for _ in range(self._try("filesystem", self._filesystems.measure) or 0):
+            self._failed("filesystem")
 
     @property
     def sample_age(self) -> float | None:
@@ -156,142 +155,96 @@ class SystemCollector:
         """Seconds that the last background sample took; None when there is none."""
         return self._last.duration if self._last else None
 
+    @property
+    def cpu(self) -> float | None:
+        """The share (0 to 1) of all CPUs that was busy between the two last samples; None until there are two."""
+        return self._last.ratios.get("total") if self._last else None
+
     def usage(self) -> Usage:
-        """CPU between the two last samples; memory and the root disk as they are now."""
-        memory, disk = self._source.virtual_memory(), self._source.disk_usage("/")
-        cpu = self._last.ratios.get("total") if self._last else None
-        return Usage(cpu, memory.percent / 100, disk.percent / 100)
+        """CPU between the two last samples; memory and the root disk as they are now. May hang, as the disk may.
+
+        Where a container or cgroup limits memory, it counts if it is fuller than the host.
+        """
+        memory, limited = self._host.memory().used, self._host.limited()
+        return Usage(self.cpu, max(memory, limited.used) if limited else memory, self._filesystems.used())
+
+    def snapshot(self) -> Snapshot:
+        """The host in numbers; never hangs, never raises."""
+        last = self._last or _Sample(0.0, 0.0)
+        cpus = {cpu: ratio for cpu, ratio in last.ratios.items() if cpu != "total"}
+        load1, load5, load15 = self._try("load", self._host.load) or (None, None, None)
+        booted = self._try("cpu", self._host.boot_time)
+        limited = self._try("cgroup", self._host.limited)
+        memory = self._try("memory", self._host.memory)
+        return Snapshot(
+            cpu=self.cpu,
+            cpus=cpus,
+            load1=load1,
+            load5=load5,
+            load15=load15,
+            memory_total=memory and memory.total,
+            memory_available=memory and memory.available,
+            memory_used=memory and memory.total - memory.available,
+            memory_ratio=memory and memory.used,
+            memory_limit=limited and limited.total,
+            swap_total=memory and memory.swap_total,
+            swap_used=memory and memory.swap_total - memory.swap_free,
+            disk=self._filesystems.known_used(),
+            network_received=last.rates and last.rates[0],
+            network_sent=last.rates and last.rates[1],
+            uptime=booted and self._clock.time() - booted,
+        )
+
+    def _try(self, source: str, read: Callable[[], T]) -> T | None:
+        try:
+            return read()
+        except Exception:  # noqa: BLE001 - whatever a source raises: the loop that samples must outlive it
+            self._failed(source)
+            return None
 
     def _failed(self, source: str) -> None:
         with self._lock:
             self._errors[source] += 1
 
-    def _own(self) -> Iterator[Metric]:
-        errors = CounterMetricFamily(
-            "upcheck_collector_read_errors_total", "Reads of the host that failed and were left out.", labels=["source"]
-        )
-        for source, count in self._errors.items():
-            errors.add_metric([source], count)
-        yield errors
-        if (last := self._last) is None:
-            return
-        yield GaugeMetricFamily(
-            "upcheck_collector_last_sample_timestamp_seconds",
-            "Unix time of the last background sample; it ages when the loop is dead.",
-            last.timestamp,
-        )
-        yield GaugeMetricFamily(
-            "upcheck_collector_sample_duration_seconds", "Seconds the last background sample took.", last.duration
-        )
-        if last.ratios:
-            usage = GaugeMetricFamily(
-                "upcheck_cpu_usage_ratio",
-                "Share of the time between the two last background samples in which the CPU was not idle (0 to 1).",
-                labels=["cpu"],
-            )
-            for cpu, ratio in last.ratios.items():
-                usage.add_metric([cpu], ratio)
-            yield usage
-
-    def _cpu(self) -> Iterator[Metric]:
-        family = CounterMetricFamily(
-            "node_cpu_seconds_total", "Seconds each CPU spent in each mode.", labels=["cpu", "mode"]
-        )
-        for number, times in enumerate(self._source.cpu_times(percpu=True)):
-            for mode in _CPU_MODES:
-                if hasattr(times, mode):  # macOS knows four of them
-                    family.add_metric([str(number), mode], getattr(times, mode))
-        yield family
-
-    def _memory(self) -> Iterator[Metric]:
-        meminfo = self._proc / "meminfo"
-        if meminfo.exists():  # not psutil's: its `cached` has SReclaimable in it, node_exporter's has not
-            lines = (line.split() for line in meminfo.read_text(encoding="ascii").splitlines())
-            values = {name.rstrip(":"): int(value) * 1024 for name, value, *_ in lines}
-        else:
-            memory, swap = self._source.virtual_memory(), self._source.swap_memory()
-            values = {"MemTotal": memory.total, "MemAvailable": memory.available, "MemFree": memory.free}
-            values |= {"SwapTotal": swap.total, "SwapFree": swap.free}
-        for name, sentence in _MEMORY.items():
-            if name in values:
-                yield GaugeMetricFamily(f"node_memory_{name}_bytes", sentence, values[name])
-
-    def _load(self) -> Iterator[Metric]:
-        for minutes, load in zip((1, 5, 15), self._source.getloadavg(), strict=True):
-            yield GaugeMetricFamily(f"node_load{minutes}", f"Load average over {minutes} min.", load)
-
-    def _filesystems(self) -> Iterator[Metric]:
-        labels = ["device", "fstype", "mountpoint"]
-        size = GaugeMetricFamily("node_filesystem_size_bytes", "Size of the filesystem in bytes.", labels=labels)
-        avail = GaugeMetricFamily("node_filesystem_avail_bytes", "Bytes that users can still write.", labels=labels)
-        free = GaugeMetricFamily("node_filesystem_free_bytes", "Bytes that root can still write.", labels=labels)
-        # all=False: only what has a device; so neither pseudo filesystems nor network mounts that could hang a scrape
-        mounts = {(part.device, part.mountpoint): part.fstype for part in self._source.disk_partitions(all=False)}
-        if not any(mountpoint == "/" for _, mountpoint in mounts):  # a container's is an overlay, a chroot's no mount
-            roots = {
-                part.device: part.fstype for part in self._source.disk_partitions(all=True) if part.mountpoint == "/"
-            }
-            device, fstype = next(reversed(roots.items()), ("rootfs", "rootfs"))
-            mounts[device, "/"] = fstype
-        for (device, mountpoint), fstype in mounts.items():
-            ignored = _IGNORED_FILESYSTEMS.fullmatch(fstype) or _IGNORED_MOUNTPOINTS.fullmatch(mountpoint)
-            if ignored and mountpoint != "/":
-                continue
-            try:
-                usage = self._source.disk_usage(mountpoint)
-            except OSError:
-                self._failed("filesystem")
-                continue
-            values = [device, fstype, mountpoint]
-            size.add_metric(values, usage.total)
-            avail.add_metric(values, usage.free)  # psutil's free is what users have; its used leaves root's reserve out
-            free.add_metric(values, usage.total - usage.used)
-        yield from (size, avail, free)
-
-    def _disks(self) -> Iterator[Metric]:
-        counters = self._source.disk_io_counters(perdisk=True) or {}
-        devices = {name: value for name, value in counters.items() if not _IGNORED_DEVICES.fullmatch(name)}
-        return _per_device(_DISK, devices)
-
-    def _networks(self) -> Iterator[Metric]:
-        return _per_device(_NETWORK, self._source.net_io_counters(pernic=True) or {})
-
-    def _times(self) -> Iterator[Metric]:
-        yield GaugeMetricFamily("node_time_seconds", "Unix time of this host.", self._clock.time())
-        yield GaugeMetricFamily("node_boot_time_seconds", "Unix time of the last boot.", self._source.boot_time())
-
-    def _files(self) -> Iterator[Metric]:
-        file = self._proc / "sys/fs/file-nr"
-        if file.exists():  # Linux only
-            allocated, _, maximum = file.read_text(encoding="ascii").split()
-            yield GaugeMetricFamily("node_filefd_allocated", "File descriptors in use on the host.", float(allocated))
-            yield GaugeMetricFamily("node_filefd_maximum", "File descriptors the host can have.", float(maximum))
+    def _own(self) -> Iterator[Block]:
+        lines = [
+            f"{labelled(_READ_ERRORS.name, (('source', source),))} {count}\n" for source, count in self._errors.items()
+        ]
+        yield _READ_ERRORS, "".join(lines)
+        last = self._last
+        yield _LAST_SAMPLE, f"{_LAST_SAMPLE.name} {number(last.timestamp)}\n" if last else ""
+        yield _SAMPLE_DURATION, f"{_SAMPLE_DURATION.name} {number(last.duration)}\n" if last else ""
+        ratios = last.ratios if last else {}
+        yield _CPU_USAGE, "".join([f'{_CPU_USAGE.name}{{cpu="{cpu}"}} {ratio}\n' for cpu, ratio in ratios.items()])
+        pids = last.pids if last else None
+        yield families.PIDS, f"{families.PIDS.name} {pids}\n" if pids is not None else ""
 
 
-def _per_device(table: Mapping[str, tuple[str, float, str]], devices: Mapping[str, Any]) -> Iterator[Metric]:
-    for metric, (field, unit, sentence) in table.items():
-        family = CounterMetricFamily(metric, sentence, labels=["device"])
-        for device, counters in devices.items():
-            if hasattr(counters, field):
-                family.add_metric([device], getattr(counters, field) * unit)
-        yield family
+def _host(source: Source | None, proc: Path, sys: Path) -> Host:
+    if (proc / "stat").exists():
+        return Linux(proc, sys)
+    # Here, not above: psutil costs a megabyte, and Linux does without.
+    from upcheck.system.portable import Portable
+
+    if source is None:
+        import psutil
+
+        source = psutil
+    return Portable(source)
 
 
-def _idle_and_all(times: Any) -> tuple[float, float]:
-    modes = {mode: getattr(times, mode, 0.0) for mode in _CPU_MODES}
-    return modes["idle"] + modes["iowait"], sum(modes.values())
+def _rates(before: tuple[int, int] | None, after: tuple[int, int] | None, seconds: float) -> tuple[float, float] | None:
+    if not before or not after or seconds <= 0:
+        return None
+    # an interface that went took its bytes along
+    return max(0, after[0] - before[0]) / seconds, max(0, after[1] - before[1]) / seconds
 
 
-def _busy(before: Sequence[tuple[float, float]], after: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """Ratios by CPU and in total; empty when there is nothing to compare, as when a CPU came or went."""
-    if not before or len(before) != len(after):
+def _busy(before: Mapping[str, tuple[float, float]], after: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Ratios in total and by CPU; empty when there is nothing to compare, as when a CPU came or went."""
+    if not before or before.keys() != after.keys():
         return {}
-    names = ["total", *map(str, range(len(after)))]
-    spans = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(before, after, strict=True)]
-    spans.insert(0, (sum(idle for idle, _ in spans), sum(total for _, total in spans)))
+    spans = {cpu: (idle - before[cpu][0], total - before[cpu][1]) for cpu, (idle, total) in after.items()}
+    spans = {"total": (sum(idle for idle, _ in spans.values()), sum(total for _, total in spans.values()))} | spans
     # the kernel's iowait can step back, so a share is held inside 0..1
-    return {
-        name: min(1.0, max(0.0, 1 - idle / total))
-        for name, (idle, total) in zip(names, spans, strict=True)
-        if total > 0
-    }
+    return {cpu: min(1.0, max(0.0, 1 - idle / total)) for cpu, (idle, total) in spans.items() if total > 0}
