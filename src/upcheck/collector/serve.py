@@ -93,6 +93,9 @@ def listen(host: str, port: int) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn's, with our signals and our one line."""
 
+    _loop: asyncio.AbstractEventLoop | None = None  # once it serves
+    _left: asyncio.Event
+
     def __init__(self, config: uvicorn.Config, collector: Collector) -> None:
         super().__init__(config)
         self._health = collector.health
@@ -102,6 +105,13 @@ class _Server(uvicorn.Server):
         if sockets and not self.should_exit:
             sys.stdout.write(f"collector   {_url(sockets[0])}   (Ctrl-C stops it)\n")
             sys.stdout.flush()
+
+    async def main_loop(self) -> None:
+        """Not uvicorn's, which wakes ten times a second: that is most of what an idle collector costs."""
+        self._loop, self._left = asyncio.get_running_loop(), asyncio.Event()
+        while not await self.on_tick(0):  # 0: the second's turn to write the Date header
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), 1.0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -118,6 +128,8 @@ class _Server(uvicorn.Server):
             os._exit(128 + number)
         self._health.drain()
         self.should_exit = True
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._left.set)
         # A coroutine that refuses to be cancelled, or a thread of the user's own, would hold the exit for ever.
         watchdog = threading.Timer(_LONGEST_EXIT, os._exit, (0,))
         watchdog.daemon = True
