@@ -61,3 +61,4 @@ bench: $(READY) ## the figures, a JSON line each
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.scale
 	@$(BIN)/python -m benchmarks.history
+	@$(BIN)/python -m benchmarks.collector

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -135,6 +136,35 @@ def blackbox(path: Path, ca_file: Path | None = None, **environ: str) -> Iterato
                 yield "http://127.0.0.1:9715/probe?module=http_2xx", psutil.Process(process.pid)
             finally:
                 process.terminate()
+
+
+@contextlib.contextmanager
+def collector(*flags: str) -> Iterator[tuple[str, psutil.Process]]:
+    """The shipped collector, on the core that is measured, without a history: its URL and its process."""
+    argv = [sys.executable, str(ROOT / "collector.py"), "--port", "0", *flags]
+    with repo() as folder, subprocess.Popen(argv, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            os.sched_setaffinity(process.pid, OURS)
+            assert process.stdout is not None
+            yield process.stdout.readline().split()[1], psutil.Process(process.pid)
+        finally:
+            process.terminate()
+
+
+@contextlib.contextmanager
+def node_exporter(path: Path, *collectors: str, **environ: str) -> Iterator[tuple[str, psutil.Process]]:
+    """node_exporter with these *collectors* alone: its URL and its process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    chosen = [f"--collector.{name}" for name in collectors]
+    argv = [str(path), "--collector.disable-defaults", *chosen, f"--web.listen-address={address}"]
+    with subprocess.Popen(argv, env=os.environ | environ, stderr=subprocess.DEVNULL) as process:
+        try:
+            os.sched_setaffinity(process.pid, OURS | THEIRS)
+            _wait(f"http://{address}/")
+            yield f"http://{address}", psutil.Process(process.pid)
+        finally:
+            process.terminate()
 
 
 def _wait(url: str) -> None:

@@ -30,6 +30,11 @@ def promtool_path(tool_paths: dict[str, Path]) -> Path:
     return tool_paths["promtool"]
 
 
+@pytest.fixture(scope="session")
+def node_exporter_path() -> Path:
+    return tools.ensure(["node_exporter"], Settings.load(ROOT))["node_exporter"].path
+
+
 Serve = Callable[[Callable[[socket.socket], None]], str]
 
 

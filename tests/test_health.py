@@ -215,14 +215,16 @@ def test_registration_refuses_what_can_not_work() -> None:
         health.register("late", fine)
 
 
-def host(memory: float, disk: float, cpu: float | None = None) -> Any:
+def host(memory: float, disk: float, cpu: float | None = None) -> SystemCollector:
     """A host so full, because no test should fill a real one. *cpu*: busy seconds out of every second."""
     times = iter([SimpleNamespace(user=n * (cpu or 0), idle=n * (1 - (cpu or 0))) for n in range(2)])
-    return SimpleNamespace(
-        virtual_memory=lambda: SimpleNamespace(percent=memory),
-        disk_usage=lambda _: SimpleNamespace(percent=disk),
+    source = SimpleNamespace(
+        virtual_memory=lambda: SimpleNamespace(total=1000, available=1000 - 10 * memory),
+        swap_memory=lambda: SimpleNamespace(total=0, free=0),
         cpu_times=lambda percpu: [next(times)] * percpu,
     )
+    sizes = SimpleNamespace(f_blocks=1000, f_bfree=1000 - 10 * disk, f_bavail=1000 - 10 * disk)
+    return SystemCollector(source=source, proc=Path("/nonexistent"), statvfs=lambda _: sizes)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def host(memory: float, disk: float, cpu: float | None = None) -> Any:
     ],
 )
 def test_the_system_component(memory: float, disk: float, cpu: float | None, status: str, message: str) -> None:
-    system = SystemCollector(source=host(memory, disk, cpu), proc=Path("/nonexistent"))
+    system = host(memory, disk, cpu)
     if cpu is not None:
         system.sample()
         system.sample()
@@ -264,7 +266,7 @@ def test_a_slow_sample_degrades_the_metrics_component() -> None:
         clock.now += 2 * percpu
         return []
 
-    system = SystemCollector(source=SimpleNamespace(cpu_times=slow), clock=clock)
+    system = SystemCollector(source=SimpleNamespace(cpu_times=slow), proc=Path("/nonexistent"), clock=clock)
     system.sample()
     got = asked(metrics_component(system))
     assert (got.status, got.message) == ("degraded", "last sample 0.0 s ago (every 10 s), took 2000.0 ms")

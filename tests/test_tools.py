@@ -233,8 +233,9 @@ def test_the_table_says_what_is_where_and_what_is_wrong(settings: Settings, tmp_
         prometheus         2.42.0     put there by hand  {settings.tools}/prometheus
         alertmanager       not found
         blackbox_exporter  not found
+        node_exporter      not found
         amtool: UPCHECK_AMTOOL=/nowhere: /nowhere is no file; correct the variable or unset it
-        not found: alertmanager, blackbox_exporter; type: upcheck tools install""")
+        not found: alertmanager, blackbox_exporter, node_exporter; type: upcheck tools install""")
     program(folder / "promtool", "2.37.0")
     assert f"promtool 2.37.0 ({folder}/promtool) is too old" in tools.table(settings, {"PATH": str(folder)})
 
@@ -543,6 +544,7 @@ def test_releases_come_from_their_own_repositories() -> None:
         "https://github.com/prometheus/prometheus/releases/download/v3.13.3",
         "https://github.com/prometheus/alertmanager/releases/download/v0.34.1",
         "https://github.com/prometheus/blackbox_exporter/releases/download/v0.28.0",
+        "https://github.com/prometheus/node_exporter/releases/download/v1.12.1",
     ]
 
 

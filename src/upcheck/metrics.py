@@ -135,6 +135,11 @@ class CheckMetrics:
         self._read_errors = 0
         self._pages: dict[bool, tuple[float, bytes]] = {}
 
+    @property
+    def instant(self) -> bool:
+        """Whether a page takes no time, because there is no history to be read."""
+        return not self._history.exists()
+
     def page(self, *, openmetrics: bool = False) -> bytes:
         """All families, in Prometheus' text format or as OpenMetrics without its `# EOF`; never raises."""
         with self._lock:  # parallel scrapes wait for one page

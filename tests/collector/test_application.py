@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import httpx
 import psutil
 import pytest
+from prometheus_client import Counter, Gauge
 
 from tests.collector.test_endpoints import samples
 from tests.collector.test_serving import ROOT, running, script
-from upcheck.collector import Collector
-from upcheck.collector import app as app_module
+from upcheck.collector import Collector, scrape
+from upcheck.health import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -133,7 +134,7 @@ def test_a_metric_that_raises_is_named_and_the_rest_answers(error: Exception) ->
 
 
 def test_metrics_that_hang_are_given_up_and_take_a_bounded_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app_module, "SCRAPE_DEADLINE", 0.5)
+    monkeypatch.setattr(scrape, "SCRAPE_DEADLINE", 0.5)
     collector = Collector()
     collector.registry.register(Hanging())  # type: ignore[arg-type]
     before = psutil.Process(os.getpid()).num_threads()
@@ -142,8 +143,58 @@ def test_metrics_that_hang_are_given_up_and_take_a_bounded_number_of_threads(mon
         answers = await asyncio.gather(*(client.get("/metrics") for _ in range(40)))
         assert {answer.status_code for answer in answers} == {503}
         assert answers[0].json()["error"] == "a collector in the registry did not answer within 0.5 s"
-        assert psutil.Process(os.getpid()).num_threads() <= before + app_module.PARALLEL_SCRAPES + 2
+        assert psutil.Process(os.getpid()).num_threads() <= before + scrape.PARALLEL_SCRAPES + 2
         assert (await client.get("/live")).status_code == 200
+
+    inside(collector, ask)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "node_load1",
+        "node_network_receive_bytes",
+        "container_spec_memory_limit_bytes",
+        "upcheck_cpu_usage_ratio",
+        "process_resident_memory_bytes",
+        "python_info",
+        "upcheck_build_info",
+        "upcheck_sampling_interval_seconds",
+        "probe_success",
+    ],
+)
+def test_a_name_that_the_page_has_is_refused(name: str) -> None:
+    collector = Collector()
+    assert collector.app.routes
+    kind = Counter if name == "node_network_receive_bytes" else Gauge
+    with pytest.raises(ValueError, match=name):
+        kind(name, "One of their own.", registry=collector.registry)
+    assert collector.registry.empty
+
+
+def test_a_scrape_takes_a_thread_only_for_what_may_be_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    threads: list[object] = []
+
+    def spy(function: Callable[[], object]) -> object:  # the real one, counted
+        threads.append(function)
+        return in_thread(function)
+
+    monkeypatch.setattr(scrape, "in_thread", spy)
+    history = tmp_path / "history.sqlite"
+    collector = Collector(history=history)
+
+    async def ask(client: httpx.AsyncClient) -> None:
+        assert "node_load1" in samples((await client.get("/metrics")).text)
+        assert not threads
+        own = Gauge("queue_jobs", "Jobs that wait.", registry=collector.registry)
+        assert samples((await client.get("/metrics")).text)["queue_jobs"] == 0
+        assert len(threads) == 1
+        collector.registry.unregister(own)
+        assert "queue_jobs" not in samples((await client.get("/metrics")).text)
+        assert len(threads) == 1
+        history.touch()
+        assert (await client.get("/metrics")).status_code == 200
+        assert len(threads) == 2
 
     inside(collector, ask)
 
@@ -181,7 +232,7 @@ def test_a_dead_sampler_shows_in_live_in_the_timestamp_and_in_health() -> None:
     collector = Collector(clock=clock)
 
     async def ask(client: httpx.AsyncClient) -> None:
-        tasks = [task for task in asyncio.all_tasks() if "_keep_sampling" in repr(task)]
+        tasks = [task for task in asyncio.all_tasks() if "Sampling.run" in repr(task)]
         assert len(tasks) == 1
         tasks[0].cancel()
         stamp = "upcheck_collector_last_sample_timestamp_seconds"

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATHS = ["/", "/metrics", "/health", "/api/health", "/ready", "/live"]
+METRICS = ["/metrics", "/api/metrics", "/health/metrics"]
+PATHS = ["/", *METRICS, "/api/metrics/current", "/health", "/api/health", "/ready", "/live"]
+WEBHOOK = "/api/monitoring/alerts"
+POSTS = ["/api/events", "/v1/traces", "/v1/metrics"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -79,7 +82,8 @@ def test_ready_and_live(client: httpx.Client) -> None:
 def test_the_index_names_every_path(client: httpx.Client) -> None:
     answer = client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert re.findall('href="([^"]+)"', answer.text) == PATHS
+    assert re.findall('href="([^"]+)"', answer.text) == [*PATHS, WEBHOOK]
+    assert re.findall("<li>(/[^:]+):", answer.text) == [*POSTS, WEBHOOK]
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
@@ -95,8 +99,16 @@ def test_nothing_is_to_be_stored_and_head_is_get_without_a_body(client: httpx.Cl
 def test_an_unknown_path_lists_the_known_ones(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
-    assert answer.json()["paths"] == PATHS
+    assert answer.json()["paths"] == [*PATHS, WEBHOOK, *POSTS]
     assert answer.json()["error"].endswith(": no such path")
+
+
+@pytest.mark.parametrize(("path", "methods"), [*((path, "POST") for path in POSTS), (WEBHOOK, "GET, HEAD, POST")])
+def test_what_takes_in_says_how_it_is_asked(client: httpx.Client, path: str, methods: str) -> None:
+    answer = client.put(path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+    are = "are" if "," in methods else "is"
+    assert answer.json()["error"] == f"PUT {path}: only {' and '.join(methods.split(', '))} {are} answered"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"])
@@ -108,8 +120,9 @@ def test_only_get_and_head(client: httpx.Client, method: str, path: str) -> None
     assert answer.json() == {"error": f"{method} {path}: only GET and HEAD are answered"}
 
 
-def test_metrics_are_this_machines(client: httpx.Client, collector: Running) -> None:
-    answer = client.get("/metrics")
+@pytest.mark.parametrize("path", METRICS)
+def test_metrics_are_this_machines(client: httpx.Client, collector: Running, path: str) -> None:
+    answer = client.get(path)
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     got = samples(answer.text)
     assert got["node_memory_MemTotal_bytes"] == psutil.virtual_memory().total
@@ -125,6 +138,35 @@ def test_metrics_are_this_machines(client: httpx.Client, collector: Running) -> 
     )
     assert any(name.startswith("python_gc_collections_total") for name in got)
     assert not [name for name, value in got.items() if name.startswith("upcheck_collector_read_errors") and value]
+
+
+def test_the_host_the_sampling_and_their_cost_as_json(client: httpx.Client, collector: Running) -> None:
+    client.get("/metrics")
+    answer = client.get("/api/metrics/current")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body.keys() == {"timestamp", "sampling", "performance", "system"}
+    assert ISO.fullmatch(body["timestamp"])
+    layers = body["sampling"]["layers"]
+    assert {name: layer["nominal"] for name, layer in layers.items()} == {
+        "system": 10,
+        "application": 5,
+        "business": 60,
+    }
+    assert 10 <= layers["system"]["interval"] <= 30
+    assert 0 <= layers["system"]["next_in"] <= layers["system"]["interval"]
+    assert layers["system"]["why"] in ("nominal", "host busy")
+    assert layers["business"]["next_in"] is None, "nothing is sampled there"
+    assert body["sampling"]["buffer"]["size"] == 1000
+    performance = body["performance"]
+    assert performance["rss_bytes"] == pytest.approx(psutil.Process(collector.process.pid).memory_info().rss, rel=0.1)
+    assert performance["scrapes"] > 0
+    assert performance["scrape_mean_ms"] > 0
+    assert performance["cpu_percent"] >= 0
+    system = body["system"]
+    assert system["memory_total"] == psutil.virtual_memory().total
+    assert system["uptime"] == pytest.approx(time.time() - psutil.boot_time(), abs=5)
+    assert 0 < system["disk"] < 1
 
 
 def test_metrics_are_read_at_the_scrape(client: httpx.Client) -> None:

@@ -9,21 +9,28 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, GCCollector, Metric, PlatformCollector, ProcessCollector
-
+from upcheck import catalog
 from upcheck.collector.access import Access, Rules, token_file
 from upcheck.collector.app import create_app
 from upcheck.collector.environment import Environment, EnvironmentVariableError
 from upcheck.collector.reloaded import Reloaded
+from upcheck.collector.sampling import Sampling
+from upcheck.collector.scrape import Exposition, Registry, described
+from upcheck.collector.services import Services
+from upcheck.documents import DocumentError
 from upcheck.health import Health, metrics_component, system_component
 from upcheck.metrics import CheckMetrics
+from upcheck.recording import Recorder
 from upcheck.settings import Settings, declared
 from upcheck.system import Clock, SystemCollector
+from upcheck.system.own import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from starlette.applications import Starlette
+
+    from upcheck.exposition import Source
 
 __all__ = ["Collector"]
 
@@ -33,32 +40,53 @@ class Collector:
 
     `registry`: where your own prometheus_client metrics go (`Gauge("queue_jobs", "...", registry=collector.registry)`).
     `health`: `@collector.health("queue", interval=30)` makes a function a health component.
+    `recorder`: the services of the catalogue (`collector.recorder.event("shop", "order")("paid", 1.5)`).
+    `sample`: `@collector.sample("business")` runs a function that sets metrics of yours in the background.
     `app`: the ASGI application, for a server of your own; `serve()` runs it with ours.
     """
 
     def __init__(
-        self, *, history: Path | None = None, clock: Clock = time, environment: Environment | None = None
+        self,
+        *,
+        services: Path | None = None,
+        history: Path | None = None,
+        clock: Clock = time,
+        environment: Environment | None = None,
     ) -> None:
-        """*history* is where runs of checks keep their results; default: what the settings of this repo say.
+        """*services* is the folder of the catalogue, *history* where runs of checks keep their results.
 
-        *environment*: default, what the environment variables say; `app` and `serve` refuse what they say wrong.
-        Raises SettingsError where the settings can't be read.
+        Default of both: what the settings of this repo say. *environment*: default, what the environment variables
+        say. What they or the catalogue say wrong, `app` and `serve` refuse. Raises SettingsError where the settings
+        can't be read.
         """
         self._clock = clock
-        self._refused: EnvironmentVariableError | None = None
+        self._refused: EnvironmentVariableError | DocumentError | None = None
+        settings = _settings()
+        self.environment, self.recorder = environment or Environment(), Recorder([])
         try:
             self.environment = environment or Environment.read(os.environ)
-        except EnvironmentVariableError as error:  # raised by `app`: here it would be a traceback in the user's file
-            self.environment, self._refused = Environment(), error
-        self.registry = CollectorRegistry()
+            self.recorder = Recorder(catalog.load_all(services or settings.monitoring / "services"))
+        except (EnvironmentVariableError, DocumentError) as error:  # here it would be a traceback in the user's file
+            self._refused = error
+        said = self.environment
+        self.registry = Registry()
         self.system = SystemCollector(clock=clock)
-        self.registry.register(self.system)
-        self.checks = CheckMetrics(history or _settings().history, time=clock.time)
-        self.registry.register(_Reserved(self.checks))
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
-        self.health = Health(clock, interval=self.environment.health_interval, timeout=self.environment.health_timeout)
+        self.process = OwnProcess()
+        self.sampling = self.sample = Sampling(
+            self.system,
+            system=said.system_interval,
+            application=said.app_interval,
+            business=said.business_interval,
+            buffer=said.buffer_size,
+            budget=said.cpu_budget / 100,
+        )
+        self._services = Services(self.recorder, self.system, said)
+        self.sample("system")(self._services.sample)
+        self._sources: tuple[Source, ...] = (self.system, self.process, self.sampling, *self._services.sources)
+        self.checks = CheckMetrics(history or settings.history, time=clock.time)
+        self.registry.reserve(lambda: described(*self._sources))
+        self.registry.reserve(self.checks.describe)
+        self.health = Health(clock, interval=said.health_interval, timeout=said.health_timeout)
         self.health.register("system", system_component(self.system))
         self.health.register("metrics", metrics_component(self.system))
 
@@ -66,17 +94,21 @@ class Collector:
     def app(self) -> Starlette:
         """The ASGI application, which asks for the token that the environment names; its lifespan runs the rest.
 
-        Raises EnvironmentVariableError for a variable that can't be used, FileError for a file of a token that can't.
+        Raises EnvironmentVariableError for a variable that can't be used, FileError for a file of a token that can't,
+        DocumentError for a file of the catalogue that can't.
         """
+        rules = self.rules
         app = create_app(
-            registry=self.registry,
+            exposition=Exposition(self._sources, self.registry, self.health, self.checks),
             system=self.system,
+            process=self.process,
+            sampling=self.sampling,
             health=self.health,
-            checks=self.checks,
+            services=self._services,
             clock=self._clock,
             environment=self.environment,
         )
-        app.add_middleware(Access, rules=self.rules)
+        app.add_middleware(Access, rules=rules)
         return app
 
     @cached_property
@@ -96,16 +128,6 @@ class Collector:
         from upcheck.collector.serve import serve
 
         serve(self, argv)
-
-
-class _Reserved:
-    """Holds the names of the metrics of checks in the registry; their page is written beside it, because it is long."""
-
-    def __init__(self, checks: CheckMetrics) -> None:
-        self.describe = checks.describe
-
-    def collect(self) -> Sequence[Metric]:
-        return ()
 
 
 def _settings() -> Settings:

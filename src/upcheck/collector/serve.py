@@ -24,6 +24,7 @@ from upcheck.collector import protocol
 from upcheck.collector.access import token_file
 from upcheck.collector.environment import EnvironmentVariableError
 from upcheck.collector.reloaded import FileError, Reloaded
+from upcheck.documents import DocumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -63,9 +64,9 @@ def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
             rules.token = Reloaded(partial(token_file, options.token_file))
         if options.web_config:
             rules.web = _web_config(options.web_config)
-    except (EnvironmentVariableError, FileError) as error:
+    except (DocumentError, EnvironmentVariableError, FileError) as error:
         raise _refusal(str(error), _WRONG) from None
-    collector.system.interval = options.sample_interval
+    collector.sampling.every("system", options.sample_interval)
     try:
         listener = listen(options.host, options.port)
     except OSError as error:
@@ -122,6 +123,9 @@ class _Loop(asyncio.SelectorEventLoop):
 class _Server(uvicorn.Server):
     """uvicorn's, with our signals and our one line."""
 
+    _loop: asyncio.AbstractEventLoop | None = None  # once it serves
+    _left: asyncio.Event
+
     def __init__(self, config: uvicorn.Config, collector: Collector) -> None:
         super().__init__(config)
         self._health = collector.health
@@ -132,6 +136,13 @@ class _Server(uvicorn.Server):
             scheme = "https" if self.config.ssl else "http"
             sys.stdout.write(f"collector   {_url(scheme, sockets[0])}   (Ctrl-C stops it)\n")
             sys.stdout.flush()
+
+    async def main_loop(self) -> None:
+        """Not uvicorn's, which wakes ten times a second: that is most of what an idle collector costs."""
+        self._loop, self._left = asyncio.get_running_loop(), asyncio.Event()
+        while not await self.on_tick(0):  # 0: the second's turn to write the Date header
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), 1.0)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -148,6 +159,8 @@ class _Server(uvicorn.Server):
             os._exit(128 + number)
         self._health.drain()
         self.should_exit = True
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._left.set)
         # A coroutine that refuses to be cancelled, or a thread of the user's own, would hold the exit for ever.
         watchdog = threading.Timer(_LONGEST_EXIT, os._exit, (0,))
         watchdog.daemon = True

@@ -86,8 +86,16 @@ PRODUCTS = (
         oldest=Version(0, 23, 0),
         binaries={"blackbox_exporter": "prometheus-blackbox-exporter"},
     ),
+    Product(
+        "node_exporter",
+        Version(1, 12, 1),
+        package="prometheus-node-exporter",
+        image="prom/node-exporter",
+        oldest=Version(1, 5, 0),
+        binaries={"node_exporter": "prometheus-node-exporter"},
+    ),
 )
-NAMES: tuple[str, ...] = ("promtool", "amtool", "prometheus", "alertmanager", "blackbox_exporter")
+NAMES: tuple[str, ...] = ("promtool", "amtool", "prometheus", "alertmanager", "blackbox_exporter", "node_exporter")
 FEATURES: Mapping[str, Version] = {  # of promtool, and the release that brought each
     "test --run": Version(2, 49, 0),
     "test --junit": Version(2, 55, 0),
