@@ -22,7 +22,8 @@ from upcheck.collector.access import OPEN_PATHS, WRONG_AT_ONCE, Access, Password
 from upcheck.collector.web_config import WebConfig
 
 TOKEN = "a-t0ken.of~mine+/=="
-HASHED = "$2b$04$smfVrkiTe3CVbGFjFj5t5.T.NazNm7ZEJJRpv1o2ShIof/jOO/Ppa"  # of `right horse`; the same in every process, because tests are named after it
+# Of `right horse`; the same in every process, because tests are named after it.
+HASHED = "$2b$04$smfVrkiTe3CVbGFjFj5t5.T.NazNm7ZEJJRpv1o2ShIof/jOO/Ppa"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 USER = ("prom", "right horse")
 

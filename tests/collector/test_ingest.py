@@ -19,6 +19,7 @@ from tests.recording.conftest import SHOP
 from tests.recording.test_otlp import REQUEST, counter, metrics, span, traces
 from upcheck.collector import ingest
 from upcheck.collector.ingest import Ingest
+from upcheck.collector.limits import RateLimit
 from upcheck.exposition import page
 from upcheck.recording import Recorder
 from upcheck.recording.otlp.spans import Raised
@@ -130,7 +131,7 @@ def test_a_compressed_body_is_read_and_a_bomb_is_not(service: Service) -> None:
 
 
 def test_a_client_beyond_its_rate_is_told_when_to_come_again(service: Service) -> None:
-    service.ingest._limit = ingest.RateLimit(10, 100)
+    service.ingest._limit = RateLimit(10, 100)
     assert service.tell([EVENT] * 100).status_code == 200
     answer = service.tell([EVENT] * 100)
     assert answer.status_code == 429
