@@ -14,7 +14,7 @@ import upcheck
 
 SOURCE = Path(upcheck.__file__).parent
 FLOORS = {
-    "words": ["result", "settings", "declaration", "documents", "exposition", "schema", "catalog"],
+    "words": ["result", "settings", "declaration", "documents", "exposition", "schema", "catalog", "redaction"],
     "sources": ["command", "tools", "promtool", "alertmanager", "system", "history", "probes", "recording"],
     "judgement": ["rules", "yaml_checks", "health", "metrics"],
     "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold"],

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from upcheck.plugin.mark import check
+    from upcheck.redaction import secret
 
-__all__ = ["__version__", "check"]
+__all__ = ["__version__", "check", "secret"]
 __version__ = "0.1.0"
 
 
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from upcheck.plugin.mark import check
 
         return check
+    if name == "secret":
+        from upcheck.redaction import secret
+
+        return secret
     raise AttributeError(f"module 'upcheck' has no attribute '{name}'")

@@ -13,6 +13,8 @@ from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from upcheck.redaction import redacted
+
 if TYPE_CHECKING:
     from upcheck.system import Clock, SystemCollector
 
@@ -278,14 +280,16 @@ def _answer(function: Callable[[], object]) -> _Answer:
 
 
 def _raised(error: BaseException) -> _Answer:
-    return _Answer(Status.UNHEALTHY, error=f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
+    return _Answer(Status.UNHEALTHY, error=redacted(f"{type(error).__name__}: {error}")[:_LONGEST_ERROR])
 
 
 def _read(finding: object) -> _Answer:
     pair: tuple[Any, Any] = finding if isinstance(finding, tuple) and len(finding) == 2 else (finding, None)
     status, message = pair
     try:
-        return _Answer(Status.HEALTHY if status is None else Status(status), None if message is None else str(message))
+        return _Answer(
+            Status.HEALTHY if status is None else Status(status), None if message is None else redacted(str(message))
+        )
     except ValueError:
         expected = "expected None, 'healthy', 'degraded', 'unhealthy', or one of these with a message"
-        return _Answer(Status.UNHEALTHY, error=f"it returned {finding!r:.100}; {expected}")
+        return _Answer(Status.UNHEALTHY, error=f"it returned {redacted(repr(finding))[:100]}; {expected}")

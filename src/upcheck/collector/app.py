@@ -18,6 +18,7 @@ from upcheck import __version__
 from upcheck.collector import scrape
 from upcheck.collector.environment import METRICS_PATH, PROBE_PATHS, EnvironmentVariableError
 from upcheck.health import ComponentHealth, Health, Status, in_thread
+from upcheck.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -90,7 +91,8 @@ class Endpoints:
             return _json({"error": "the collector was stopped before this scrape was done"}, 503)
         except Exception as error:  # noqa: BLE001 - a user's collector may raise anything
             _log.exception("/metrics: a collector in the registry raised")
-            return _json({"error": f"a collector in the registry raised {type(error).__name__}: {error}"}, 500)
+            told = redacted(f"a collector in the registry raised {type(error).__name__}: {error}")
+            return _json({"error": told}, 500)
         return Response(body, headers=headers | _NO_STORE)
 
     async def current(self, _: Request) -> Response:

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import errno
+import logging
 import math
 import os
 import resource
@@ -25,6 +26,7 @@ from upcheck.collector.access import token_file
 from upcheck.collector.environment import EnvironmentVariableError
 from upcheck.collector.reloaded import FileError, Reloaded
 from upcheck.documents import DocumentError
+from upcheck.redaction import redacted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +74,7 @@ def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
     except OSError as error:
         raise _refusal(_sentence(options.host, options.port, error), _CANNOT_LISTEN) from None
     _allow_open_files(2 * _CONNECTIONS)
+    _keep_secrets_out_of_logs()
     if not rules.closed and not ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback:
         sys.stderr.write(f"collector: {_OPEN.format(options.host)}\n")
     config = protocol.Config(
@@ -165,6 +168,28 @@ class _Server(uvicorn.Server):
         watchdog = threading.Timer(_LONGEST_EXIT, os._exit, (0,))
         watchdog.daemon = True
         watchdog.start()
+
+
+class _Redacting(logging.Formatter):
+    """What *formatter* makes of a record, without secrets: those of a traceback, too."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._formatter = formatter
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(self._formatter.format(record))
+
+
+def _keep_secrets_out_of_logs() -> None:
+    """For every handler of the root logger; without one, the log goes to stderr from warnings up, as it does anyway."""
+    root = logging.getLogger()
+    if not root.handlers:
+        stderr = logging.StreamHandler()
+        stderr.setLevel(logging.WARNING)
+        root.addHandler(stderr)
+    for handler in root.handlers:
+        handler.setFormatter(_Redacting(handler.formatter or logging.Formatter()))
 
 
 def _refusal(sentence: str, code: int) -> SystemExit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import threading
+import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,11 @@ from upcheck.concurrent import Host, once
 from upcheck.concurrent.protocol import NotAsked
 from upcheck.declaration import SEVERITIES, DeclarationError
 from upcheck.plugin import coroutines, hookspecs, interrupt, items, session
+from upcheck.plugin.confidential import hide
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
 from upcheck.plugin.record import EXCHANGE, Recorder, make_report, reports_of_lost, standing, with_facts
+from upcheck.redaction import redacted
 from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink, left_by
 from upcheck.result import Kind
 from upcheck.settings import Settings, SettingsError, declared
@@ -158,10 +161,12 @@ def pytest_make_collect_report(
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     """A file that raises SystemExit as it is imported is broken; it does not end the session."""
     try:
-        return (yield)
+        report = yield
     except SystemExit as error:
         told = f"E   SystemExit: {error.code} raised while {collector.nodeid} was imported"
-        return pytest.CollectReport(collector.nodeid, "failed", told, [])
+        report = pytest.CollectReport(collector.nodeid, "failed", told, [])
+    hide(report)
+    return report
 
 
 @pytest.hookimpl(trylast=True)
@@ -267,10 +272,19 @@ def pytest_runtest_makereport(
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_logreport() -> Generator[None, None, None]:
-    """One report at a time: subtests report from the thread that runs them."""
+def pytest_runtest_logreport(report: pytest.TestReport) -> Generator[None, None, None]:
+    """One report at a time: subtests report from the thread that runs them. What was added late is looked at, too."""
+    hide(report)
     with _REPORTING:
         yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_warning_recorded(warning_message: warnings.WarningMessage) -> None:
+    """A warning is shown at the end of the session, and by then as it stands."""
+    told = redacted(str(warning_message.message))
+    if told != str(warning_message.message):
+        warning_message.message = Warning(told)  # its category is told apart
 
 
 @pytest.fixture(scope="session")

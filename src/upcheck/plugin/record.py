@@ -14,6 +14,7 @@ import pytest
 from upcheck.concurrent import Run
 from upcheck.declaration import Declaration
 from upcheck.plugin import session
+from upcheck.plugin.confidential import hide
 from upcheck.plugin.items import Item, Unmet
 from upcheck.plugin.mark import declaration_of
 from upcheck.probes.http import HttpFailure
@@ -69,13 +70,19 @@ def _standing(item: pytest.Item, settings: Settings) -> Standing | None:
 
 
 def with_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> pytest.TestReport:
-    """*report* with the facts of *item*: plain values, because xdist sends it to another process."""
+    """*report* with the facts of *item*, and no secrets: plain values, because xdist sends it to another process."""
+    _add_facts(item, call, report)
+    hide(report)
+    return report
+
+
+def _add_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
     known = standing(item)
     if known is None:
-        return report
+        return
     if call.excinfo is None and call.when == "setup" and not hasattr(item.config, "workerinput"):
         report.user_properties.append((FACT + "kind", known.kind.value))  # the others say the rest, unless it dies
-        return report
+        return
     facts = {"kind": known.kind.value, **known.facts}
     if isinstance(item, Item):
         facts.update(item.extra_facts())
@@ -83,7 +90,6 @@ def with_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
         facts.update(_failure(item, call.excinfo, report.longreprtext))
         facts.setdefault("code", "assertion" if call.excinfo.errisinstance(AssertionError) else "exception")
     report.user_properties.extend((FACT + name, value) for name, value in facts.items())
-    return report
 
 
 def make_report(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from upcheck.redaction import redacted
 from upcheck.result import Outcome, Result
 from upcheck.watch.board import KEPT, WORD, Board, Row, name, why
 
@@ -96,7 +97,7 @@ class Display:
     def warn(self, told: Sequence[str]) -> None:
         """Say what went wrong beside the checks."""
         for sentence in told:
-            self._tell("warning", text=sentence)
+            self._tell("warning", text=redacted(sentence))
 
     def show(self, schedule: Schedule, lag: Lag, problem: str) -> None:
         """Draw the live view anew, if there is one and it is time; say once that the history has a problem."""

@@ -25,6 +25,7 @@ from upcheck.concurrent.isolation import cheap_requests
 from upcheck.concurrent.quiet import quiet
 from upcheck.history import HistoryError
 from upcheck.plugin import session as repo
+from upcheck.plugin.confidential import without_secrets
 from upcheck.plugin.record import standing
 from upcheck.result import ExitCode, Kind, Outcome, Result
 from upcheck.watch import RELOAD, Options
@@ -207,6 +208,7 @@ class Engine:
 
     def _concluded(self, result: Result) -> None:
         """Take a result, or have another attempt where the check asks for one."""
+        result = without_secrets(result)
         entry = self._schedule.entries.get(result.check)
         if entry is not None and entry.running:
             known = standing(self._items[result.check])
