@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from upcheck import __version__
 from upcheck.collector import scrape
-from upcheck.health import ComponentHealth, Health, Status, in_thread
+from upcheck.health import ComponentHealth, Health, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from upcheck.system import Clock, SystemCollector
     from upcheck.system.own import OwnProcess
 
-_FIRST_MEASUREMENT = 5.0  # seconds that the start waits for filesystems
 _DEAD_AFTER = 3  # sample intervals
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -151,13 +150,12 @@ def create_app(
     health: Health,
     clock: Clock,
 ) -> Starlette:
-    """The application. Its lifespan takes the first sample and the first health round, then keeps both going."""
+    """The application. Its lifespan takes the first samples and the first health round, then keeps both going."""
     endpoints = Endpoints(exposition, system, process, sampling, health, clock)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        system.sample()
-        await asyncio.wait({in_thread(system.measure_filesystems)}, timeout=_FIRST_MEASUREMENT)
+        await sampling.first_round()
         await health.first_round()
         tasks = [asyncio.create_task(work) for work in (sampling.run(), health.run(), process.watch())]
         try:
