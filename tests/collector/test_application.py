@@ -92,7 +92,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize(
-    ("block", "line"), [(0, "queue_jobs 7.0"), (1, 'upcheck_health_status{component="queue"} 0.5')]
+    ("block", "line"),
+    [(0, "queue_jobs 7.0"), (1, "queue_jobs 7.0"), (2, 'upcheck_health_status{component="queue"} 0.5')],
 )
 def test_the_examples_of_the_docs_page_run(tmp_path: Path, block: int, line: str) -> None:
     page = (ROOT / "docs/collector.md").read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from upcheck import __version__
 from upcheck.collector import scrape
 from upcheck.collector.environment import METRICS_PATH, PROBE_PATHS, EnvironmentVariableError
-from upcheck.health import ComponentHealth, Health, Status, in_thread
+from upcheck.health import ComponentHealth, Health, Status
 from upcheck.redaction import redacted
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from upcheck.system import Clock, SystemCollector
     from upcheck.system.own import OwnProcess
 
-_FIRST_MEASUREMENT = 5.0  # seconds that the start waits for filesystems
 _DEAD_AFTER = 3  # sample intervals
 _NO_STORE = {"Cache-Control": "no-store"}
 
@@ -164,7 +163,7 @@ def create_app(
     clock: Clock,
     environment: Environment,
 ) -> Starlette:
-    """The application. Its lifespan takes the first sample and the first health round, then keeps all going.
+    """The application. Its lifespan takes the first samples and the first health round, then keeps all going.
 
     Raises EnvironmentVariableError where PROMETHEUS_PATH is a path that something else has.
     """
@@ -173,8 +172,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        system.sample()
-        await asyncio.wait({in_thread(system.measure_filesystems)}, timeout=_FIRST_MEASUREMENT)
+        await sampling.first_round()
         await health.first_round()
         tasks = [asyncio.create_task(work) for work in (sampling.run(), health.run(), process.watch(), services.run())]
         try:

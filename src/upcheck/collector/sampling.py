@@ -116,8 +116,12 @@ class Sampling:
         if layer == "system":
             self._host.interval = seconds
 
+    async def first_round(self) -> None:
+        """Take each sample once, all at the same time; takes no longer than DEADLINE."""
+        await asyncio.gather(*(self._cycle(layer) for layer in self._layers.values() if layer.samples))
+
     async def run(self) -> None:
-        """After the host's first sample: go on until cancelled."""
+        """After the first round: go on until cancelled."""
         async with asyncio.TaskGroup() as group:
             for layer in self._layers.values():
                 if layer.samples:
@@ -173,16 +177,13 @@ class Sampling:
         yield _ERRORS, "".join(errors)
 
     async def _keep_sampling(self, layer: _Layer) -> None:
-        if layer.name == "system":  # CPU usage needs two samples: the second comes soon
-            await self._sleep(layer, min(1.0, layer.nominal))
+        # CPU usage needs two samples of the host: the second comes soon
+        pause = min(1.0, layer.interval) if layer.name == "system" else layer.interval
         while True:
+            layer.due = time.monotonic() + pause
+            await asyncio.sleep(pause)
             await self._cycle(layer)
-            self._pace(layer)
-            await self._sleep(layer, layer.interval)
-
-    async def _sleep(self, layer: _Layer, seconds: float) -> None:
-        layer.due = time.monotonic() + seconds
-        await asyncio.sleep(seconds)
+            pause = layer.interval
 
     async def _cycle(self, layer: _Layer) -> None:
         began, before = time.perf_counter(), layer.cpu
@@ -200,6 +201,7 @@ class Sampling:
         layer.seconds += duration
         layer.cost = max(layer.cpu - before, _FADING * layer.cost)
         self._durations.append((layer.name, duration))
+        self._pace(layer)
 
     def _sample_host(self, layer: _Layer) -> None:
         began = time.thread_time()
