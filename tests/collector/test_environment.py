@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.collector.test_serving import SHIPPED, running
+from tests.collector.test_serving import ROOT, SHIPPED, running
 from upcheck.collector import Collector
 from upcheck.collector.environment import Environment, EnvironmentVariableError
 
@@ -63,6 +63,11 @@ def test_every_field_has_a_variable() -> None:
     default = Environment()
     same = {one.name for one in fields(told) if getattr(told, one.name) == getattr(default, one.name)}
     assert same == {"token_file"}, "which excludes the token"
+
+
+def test_the_docs_page_names_every_variable() -> None:
+    page = (ROOT / "docs/collector.md").read_text()
+    assert [name for name in [*DOCUMENTED, "METRICS_TOKEN_FILE"] if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Endpoints:
         health: Health,
         services: Services,
         clock: Clock,
+        environment: Environment,
     ) -> None:
         self._exposition = exposition
         self._system = system
@@ -57,6 +58,7 @@ class Endpoints:
         self._sampling = sampling
         self._health = health
         self._clock = clock
+        self._environment = environment
         self._started = clock.monotonic()
         self.posts = services.posts
         self.table: Table = {
@@ -149,7 +151,9 @@ class Endpoints:
 
     def _summary(self, overall: Status) -> dict[str, object]:
         uptime = round(self._clock.monotonic() - self._started, 3)
-        return {"overall": overall, "status": overall, "version": __version__, "uptime": uptime}
+        version = self._environment.service_version or __version__
+        service = {"service": self._environment.service_name} if self._environment.service_name else {}
+        return {"overall": overall, "status": overall, **service, "version": version, "uptime": uptime}
 
 
 def create_app(
@@ -167,7 +171,7 @@ def create_app(
 
     Raises EnvironmentVariableError where PROMETHEUS_PATH is a path that something else has.
     """
-    endpoints = Endpoints(exposition, system, process, sampling, health, services, clock)
+    endpoints = Endpoints(exposition, system, process, sampling, health, services, clock, environment)
     _arrange(endpoints.table, environment)
 
     @asynccontextmanager

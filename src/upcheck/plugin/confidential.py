@@ -13,6 +13,8 @@ from upcheck.result import FACT, Outcome, Result
 
 # What others select, count and label by: a word there is no secret, though a password may be spelled like it.
 _STRUCTURE = frozenset(("kind", "name", "file", "severity", "code", "fires", "silent", "alerts"))
+# What a check that held says: words of structure, and numbers.
+_QUIET = {FACT + name for name in (*_STRUCTURE, "line", "every", "timeout", "status", "phases", "certificate_expiry")}
 _PLACES = frozenset(("style", "path", "filename"))  # of pytest's tracebacks
 _HIDDEN = "upcheck_hidden"  # how many sections a report had when its secrets were hidden
 
@@ -25,7 +27,7 @@ def hide(report: pytest.TestReport | pytest.CollectReport) -> None:
     sections, properties = report.sections, getattr(report, "user_properties", [])
     if getattr(report, _HIDDEN, None) == len(sections):
         return
-    if report.passed and not sections and not any(_may_tell(name, value) for name, value in properties):
+    if report.passed and not sections and _QUIET.issuperset([name for name, _ in properties]):
         return
     hide_in = redactor()
     report.longrepr = _hidden(report.longrepr, hide_in)
@@ -43,10 +45,6 @@ def without_secrets(result: Result) -> Result:
     hide_in = redactor()
     facts = {name: _property(FACT + name, value, hide_in) for name, value in result.facts.items()}
     return replace(result, reason=hide_in(result.reason), facts=facts)
-
-
-def _may_tell(name: str, value: object) -> bool:
-    return not name.startswith(FACT) or (isinstance(value, str) and name.removeprefix(FACT) not in _STRUCTURE)
 
 
 def _property(name: str, value: Any, hide_in: Callable[[str], str]) -> Any:

@@ -43,11 +43,12 @@ class Recorder:
         self._aliases: dict[str, str] = {}
         self._taken = {name: [0, 0.0] for name in self.services}
         self._lock = threading.Lock()
+        self._before: list[Callable[[], None]] = []
         metrics = [metric for service in self.services.values() for metric in service.metrics.values()]
         for metric in sorted(metrics, key=lambda one: one.alias_of is not None):
             self._add(metric)
         self._recordings = {
-            (service.name, event.name): Recording(event, self._families)
+            (service.name, event.name): Recording(event, self._families, self._before)
             for service in self.services.values()
             for event in service.events.values()
         }
@@ -127,6 +128,8 @@ class Recorder:
 
     def blocks(self) -> Iterator[Block]:
         """Every family that has series, as text."""
+        for settle in self._before:
+            settle()
         for family in self._families.values():
             yield from family.blocks()
         yield (

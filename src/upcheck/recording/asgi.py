@@ -58,8 +58,8 @@ class RecordRequests:
             raise
         finally:
             seconds = perf_counter() - started
-            record = self._requests.record(scope["method"], self._route(scope), status)
-            record(seconds, _length(scope) if sized else 0, sent)
+            take = self._requests.take(scope["method"], self._route(scope), status)
+            take((seconds, _length(scope) if sized else 0, sent))
 
 
 def _length(scope: Scope) -> int:

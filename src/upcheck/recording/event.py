@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from upcheck.catalog import STATUS_CLASSES, Event, Field
 from upcheck.catalog import Record as Rule
-from upcheck.recording.family import LIMIT, Action, Overflow, Recorded, RecordingError
+from upcheck.recording.family import LIMIT, Action, Child, Overflow, Recorded, RecordingError
 from upcheck.settings import nearest
 
 if TYPE_CHECKING:
@@ -24,14 +24,22 @@ _EXPECTED = {
 }
 
 
+_Constants = tuple[tuple[Action, float], ...]
+_Valued = tuple[tuple[Action, int], ...]
+
+
+class Step(NamedTuple):
+    """What is done to one child: its action, with a number or with the value of the field of that index."""
+
+    child: Child
+    action: str
+    value: float | int
+
+
 class Actions(NamedTuple):
-    """What is to be done for an event: each action with its amount, and each with the index of the field it takes.
+    """What is to be done for an event. *lasting*: the same holds for all further events with these label values."""
 
-    *lasting*: whether the same holds for all further events with these label values.
-    """
-
-    constants: tuple[tuple[Action, float], ...]
-    valued: tuple[tuple[Action, int], ...]
+    steps: tuple[Step, ...]
     lasting: bool
 
 
@@ -42,7 +50,11 @@ class Recording:
     addition for each metric.
     """
 
-    def __init__(self, event: Event, families: Mapping[str, Recorded]) -> None:
+    def __init__(
+        self, event: Event, families: Mapping[str, Recorded], before: list[Callable[[], None]] | None = None
+    ) -> None:
+        """*before*: what is called before *families* are read."""
+        self._before = before if before is not None else []
         self.event = event
         self.names = tuple(field.name for field in event.fields)
         self._families = families
@@ -52,7 +64,7 @@ class Recording:
         used += [name for rule in event.records for name in rule.when]
         self._keys = sorted({self._index[name] for name in used})
         self._key: Callable[[Sequence[Any]], Any] = itemgetter(*self._keys) if self._keys else lambda _: ()
-        self._known: dict[Any, Actions] = {}
+        self._known: dict[Any, tuple[_Constants, _Valued]] = {}
         self._numbers = [(self._index[name], least) for name, least in self._least()]
 
     def __call__(self, *values: Any) -> None:
@@ -61,11 +73,12 @@ class Recording:
             for index, least in self._numbers:
                 if not least <= values[index] < LIMIT:
                     raise self._refusal(values)
-            constants, valued, _ = self._known[self._key(values)]
+            constants, valued = self._known[self._key(values)]
         except (KeyError, IndexError, TypeError):
-            constants, valued, lasting = actions = self.actions(values)
-            if lasting:
-                self._known[self._key(values)] = actions
+            actions = self.actions(values)
+            constants, valued = _apart(actions.steps)
+            if actions.lasting:
+                self._known[self._key(values)] = constants, valued
         for constant, amount in constants:
             constant(amount)
         for action, index in valued:
@@ -87,8 +100,7 @@ class Recording:
         """What is to be done for *values*; raises RecordingError where one of them is not what its field is."""
         self._check(values)
         padded = [*values, *[None] * (len(self.names) - len(values))]
-        constants: list[tuple[Action, float]] = []
-        valued: list[tuple[Action, int]] = []
+        steps: list[Step] = []
         needed = [*self._keys, *(index for index, _ in self._numbers)]
         lasting = all(padded[index] is not None for index in needed)
         for rule in self.event.records:
@@ -101,12 +113,14 @@ class Recording:
                 child = family.child(labels)
             except Overflow as overflow:
                 child, lasting = overflow.child, False
-            action = child.action(rule.action)
-            if isinstance(rule.value, str):
-                valued.append((action, self._index[rule.value]))
-            else:
-                constants.append((action, rule.value))
-        return Actions(tuple(constants), tuple(valued), lasting)
+            steps.append(
+                Step(child, rule.action, self._index[rule.value] if isinstance(rule.value, str) else rule.value)
+            )
+        return Actions(tuple(steps), lasting)
+
+    def before_reading(self, settle: Callable[[], None]) -> None:
+        """Have *settle* called before the metrics are read: who puts records off until then has them done."""
+        self._before.append(settle)
 
     def _applies(self, rule: Rule, values: Sequence[Any]) -> bool:
         needed = {text[1:] for text in rule.labels.values() if text.startswith("$")}
@@ -158,6 +172,15 @@ class Recording:
         for name in sorted({rule.value for rule in self.event.records if isinstance(rule.value, str)}):
             types = {self._families[rule.metric].metric.type for rule in self.event.records if rule.value == name}
             yield name, 0.0 if "counter" in types or fields[name].type != "number" else -LIMIT
+
+
+def _apart(steps: Sequence[Step]) -> tuple[_Constants, _Valued]:
+    """The steps with a number, and those with the value of a field."""
+    done = [(step.child.action(step.action), step.value) for step in steps]
+    return (
+        tuple((action, value) for action, value in done if isinstance(value, float)),
+        tuple((action, value) for action, value in done if isinstance(value, int)),
+    )
 
 
 def _fits(field: Field, value: Any) -> bool:

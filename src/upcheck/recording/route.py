@@ -8,7 +8,7 @@ from typing import Any
 
 Scope = MutableMapping[str, Any]
 _Places = tuple[tuple[int, str], ...]  # which part of the path is which parameter
-_KEPT = 4096  # endpoints whose places are remembered
+_KEPT = 4096  # routes that are remembered
 
 
 class Templates:
@@ -21,44 +21,59 @@ class Templates:
 
     def __init__(self) -> None:
         self._places: dict[tuple[Any, int], _Places] = {}
+        self._of_one: dict[tuple[Any, str], str] = {}  # by the path without the value of its only parameter
 
     def __call__(self, scope: Scope) -> str | None:
         params = scope.get("path_params")
         if not params:
             return _without(scope)
         path: str = scope["path"]
-        parts = path.split("/")
-        key = scope.get("endpoint"), len(parts)
-        try:
-            for index, name in self._places[key]:
-                if parts[index] != str(params[name]):
-                    break
-                parts[index] = f"{{{name}}}"
-            else:
-                return "/".join(parts)
-        except KeyError:
-            pass  # not seen yet, or only with other parameters
-        return self._find(key, path, params)
+        endpoint = scope.get("endpoint")
+        if len(params) > 1:
+            return self._look_up(endpoint, path, params)[0]
+        (value,) = params.values()
+        rest = endpoint, path.replace(str(value), "\0", 1)
+        template: str | None = self._of_one.get(rest)
+        if template is None:
+            template, sure = self._look_up(endpoint, path, params)
+            if template and sure and len(self._of_one) < _KEPT:
+                self._of_one[rest] = template
+        return template
 
-    def _find(self, key: tuple[Any, int], path: str, params: Mapping[str, Any]) -> str | None:
+    def _look_up(self, endpoint: Any, path: str, params: Mapping[str, Any]) -> tuple[str | None, bool]:
+        """The template, and whether that is sure."""
         parts = path.split("/")
-        places: list[tuple[int, str]] = []
-        for name, value in params.items():
-            start = places[-1][0] + 1 if places else 0
-            index = next((at for at in range(start, len(parts)) if parts[at] == str(value)), None)
-            if index is not None:
-                places.append((index, name))
-            elif path.endswith(f"/{value}"):  # a parameter that may have slashes in it, at the end of the path
-                return "/".join([*_named(path[: -len(f"/{value}")].split("/"), places), f"{{{name}}}"])
-            else:  # its value is not as it stood in the path: 7 for 007
-                return getattr(key[0], "__qualname__", None)
+        key = endpoint, len(parts)
+        places = self._places.get(key, ())
+        if places and all(parts[index] == str(params.get(name)) for index, name in places):
+            return "/".join(_named(parts, places)), True
+        found = _find(parts, params)
+        if found is None:
+            name, value = list(params.items())[-1]
+            if not path.endswith(f"/{value}"):  # a value is not as it stood in the path: 7 for 007
+                return getattr(endpoint, "__qualname__", None), True
+            rest = {one: other for one, other in params.items() if one != name}
+            before = path[: -len(f"/{value}")].split("/")  # it may have slashes in it
+            return "/".join([*_named(before, _find(before, rest) or ()), f"{{{name}}}"]), True
         sure = all(parts.count(str(value)) == 1 for value in params.values())
         if sure and len(self._places) < _KEPT:
-            self._places[key] = tuple(places)
-        return "/".join(_named(parts, places))
+            self._places[key] = found
+        return "/".join(_named(parts, found)), sure
 
 
-def _named(parts: list[str], places: Sequence[tuple[int, str]]) -> list[str]:
+def _find(parts: Sequence[str], params: Mapping[str, Any]) -> _Places | None:
+    """Where each value stands first after the one before; None where one stands nowhere."""
+    places: list[tuple[int, str]] = []
+    for name, value in params.items():
+        start = places[-1][0] + 1 if places else 0
+        index = next((at for at in range(start, len(parts)) if parts[at] == str(value)), None)
+        if index is None:
+            return None
+        places.append((index, name))
+    return tuple(places)
+
+
+def _named(parts: list[str], places: _Places) -> list[str]:
     for index, name in places:
         parts[index] = f"{{{name}}}"
     return parts

@@ -46,8 +46,8 @@ class RecordRequests:
         def ended(sent: int) -> None:
             length = environ.get("CONTENT_LENGTH") or ""
             received = int(length) if length.isdecimal() and len(length) < 16 else 0
-            record = self._requests.record(environ["REQUEST_METHOD"], route or self._route(environ), status)
-            record(perf_counter() - started, received, sent)
+            take = self._requests.take(environ["REQUEST_METHOD"], route or self._route(environ), status)
+            take((perf_counter() - started, received, sent))
 
         try:
             return _Response(self._app(environ, starting), ended)
