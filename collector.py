@@ -7,6 +7,11 @@ collector = Collector()
 # A metric of your own, with `from prometheus_client import Gauge`:
 # jobs = Gauge("queue_jobs", "Jobs that wait.", registry=collector.registry)
 
+# What is worth knowing between scrapes, in the background: every 60 s; "application": every 5 s.
+# @collector.sample("business")
+# def queue_length():
+#     jobs.set(7)
+
 # A health component of your own: None is healthy, a raised error is unhealthy.
 # @collector.health("queue", interval=30)
 # async def queue():

@@ -15,6 +15,7 @@ import pytest
 from tests.system.hosts import DEBIAN, DISKSTATS, MEMINFO, NET_DEV, STAT, Hands, debian, tree, values
 from upcheck.exposition import page
 from upcheck.system import SystemCollector
+from upcheck.system.files import Files
 
 # node_exporter's names: its authors took them from /proc/meminfo, and promtool's linter dislikes them there too
 CAMEL_CASE = "metric names should be written in 'snake_case' not 'camelCase'"
@@ -178,6 +179,35 @@ def test_a_missing_or_empty_file_loses_only_itself(tmp_path: Path, name: str, ho
         # a host without disks is none that is broken
         assert got[f"upcheck_collector_read_errors_total {source}"] == ((name, how) != ("diskstats", "empty"))
     assert got["node_time_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "source"),
+    [("net/dev", " 16\n", " x\n", "network"), ("diskstats", "sda 1 ", "sda -1 ", "disk")],
+)
+def test_what_is_no_number_never_reaches_the_page(
+    tmp_path: Path, name: str, before: str, after: str, source: str
+) -> None:
+    assert before in DEBIAN[name]
+    tree(tmp_path / "proc", DEBIAN | {name: DEBIAN[name].replace(before, after)})
+    got = values(debian(tmp_path))
+    assert got[f"upcheck_collector_read_errors_total {source}"] == 1
+    assert not [series for series in got if series.startswith(f"node_{source}_")]
+
+
+def test_a_file_that_went_stale_is_opened_anew(tmp_path: Path) -> None:
+    files, link = Files(), tmp_path / "stat"
+    with subprocess.Popen(["sleep", "60"]) as first, subprocess.Popen(["sleep", "60"]) as second:
+        link.symlink_to(f"/proc/{first.pid}/stat")
+        assert files.read(str(link)).startswith(f"{first.pid} ".encode())
+        first.kill()
+        first.wait()
+        link.unlink()
+        link.symlink_to(f"/proc/{second.pid}/stat")
+        assert files.read(str(link)).startswith(f"{second.pid} ".encode())
+        second.kill()
+    with pytest.raises(OSError, match="stat"):
+        files.read(str(link))
 
 
 def test_devices_and_cpus_come_and_go(tmp_path: Path) -> None:
