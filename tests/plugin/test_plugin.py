@@ -254,7 +254,7 @@ def test_rule_tests_and_configurations(repo: Repo) -> None:
     }
     assert str(found["late"].facts["diff"]).splitlines()[2] == "  + nothing fires"
     assert 'undefined receiver "b"' in str(found["alertmanager"].facts["got"])
-    assert found["rule_files"].reason == "passes for no reason"
+    assert found["rule_files"].reason == "passes for no reason (unmatched-rule-files)"
 
 
 def test_without_promtool_rule_tests_are_an_error_and_never_green(repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:

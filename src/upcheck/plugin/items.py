@@ -121,8 +121,9 @@ class RuleTestFile(File):
     def collect(self) -> Iterator[pytest.Item]:
         """An item for each entry, and one for each false green of the file as a whole."""
         loaded = rules.load(self.path)
-        for line, problem in loaded.problems:
-            yield FalseGreenItem.from_parent(self, name=problem.partition(":")[0], line=line, problem=problem)
+        for one in loaded.problems:
+            name = one.text.partition(":")[0]
+            yield FalseGreenItem.from_parent(self, name=name, line=one.line, problem=one)
         for entry in loaded.entries:
             yield RuleTestItem.from_parent(self, name=entry.name, line=entry.line, entry=entry, file=loaded)
 
@@ -132,13 +133,13 @@ class FalseGreenItem(Item):
 
     kind = Kind.RULE
 
-    def __init__(self, *, problem: str, **rest: Any) -> None:
+    def __init__(self, *, problem: rules.FalseGreen, **rest: Any) -> None:
         super().__init__(**rest)
         self.problem = problem
 
     def runtest(self) -> None:
         """Always raises Unmet."""
-        raise Unmet("passes for no reason", got=self.problem)
+        raise Unmet(f"passes for no reason ({self.problem.id})", got=self.problem.text)
 
 
 class RuleTestItem(Item):
@@ -163,7 +164,7 @@ class RuleTestItem(Item):
     def runtest(self) -> None:
         """Raises Unmet where the entry fails, or passes for no reason."""
         if self.entry.problem:
-            raise Unmet("passes for no reason", got=self.entry.problem)
+            raise Unmet(f"passes for no reason ({self.entry.problem.id})", got=self.entry.problem.text)
         if not self.verdict.ok:
             raise Unmet("expected (-) and got (+) differ", diff=rules.difference(self.verdict.text))
 

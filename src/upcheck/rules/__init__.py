@@ -7,13 +7,14 @@ entries run alone, to place the blame.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -24,87 +25,103 @@ from upcheck.promtool import Verdict
 from upcheck.settings import nearest
 from upcheck.tools import FEATURES
 
+_ALLOWED = re.compile(r"#[ \t]*upcheck:[ \t]*allow[ \t]+([a-z-]+)[ \t]+because[ \t]+\S")
 RUNS_PER_CORE = 2  # a run costs 22 ms to start; more runs than cores, so that no core waits long for the other
+
+
+class FalseGreen(NamedTuple):
+    """Why promtool's SUCCESS would mean nothing: its name, which can be allowed, and a sentence."""
+
+    id: str
+    line: int
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry under `tests:`, with the alerts that it expects to fire and to be silent.
-
-    *problem* is a false green: why promtool's SUCCESS would mean nothing.
-    """
+    """One entry under `tests:`, with the alerts that it expects to fire and to be silent."""
 
     name: str
     line: int
     index: int
     fires: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
-    problem: str = ""
+    problem: FalseGreen | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class TestFile:
-    """A file of rule tests. *alerts* are those that its rule files define.
+    """A file of rule tests. *alerts* are those that its rule files define; *patterns* name these.
 
-    *problems* are the false greens of the file as a whole, with their lines; *features* those of promtool that it
-    needs and an older one lacks.
+    *problems* are the false greens of the file as a whole; *features* those of promtool that it needs and an older one
+    lacks.
     """
 
     path: Path
     alerts: tuple[str, ...]
     entries: tuple[Entry, ...]
-    problems: tuple[tuple[int, str], ...]
+    problems: tuple[FalseGreen, ...]
     features: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
 
     __test__ = False
 
 
-def load(path: Path) -> TestFile:
-    """The entries of the rule-test file at *path*; raises DocumentError where it is none."""
+def load(path: Path, allowed: Collection[str] = ()) -> TestFile:
+    """The entries of the rule-test file at *path*; raises DocumentError where it is none.
+
+    A false green is left out where its name is in *allowed*, or in a comment: `# upcheck: allow NAME because ...`.
+    """
     document = documents.load(path)
     if not isinstance(document, Map):
         raise DocumentError(path, "expected a rule-test file: a mapping with rule_files and tests")
-    problems: list[tuple[int, str]] = []
+    allowed = {*allowed, *_ALLOWED.findall(path.read_text(encoding="utf-8"))}
+    problems: list[FalseGreen] = []
     rule_files = _rule_files(path, document, problems)
     alerts = {name for file in rule_files for name in alerts_of(file)}
     tests = document.get("tests")
     if not isinstance(tests, Seq) or not tests:
         line = document.keys_at.get("tests", (1, 1))[0]
-        problems.append((line, "tests: is empty, so promtool says SUCCESS and nothing is tested"))
-        return TestFile(path, tuple(sorted(alerts)), (), tuple(problems))
+        text = "tests: is empty, so promtool says SUCCESS and nothing is tested"
+        problems.append(FalseGreen("no-tests", line, text))
+        tests = Seq()
+    problems = [one for one in problems if one.id not in allowed]
     entries: list[Entry] = []
     for index, test in enumerate(tests):
         name = str(test.get("name") or "") if isinstance(test, Map) else ""
         name = name or f"test {index + 1}"
         taken = sum(other.name.partition(" #")[0] == name for other in entries)
+        line = tests.values_at[index][0]
+        problem = problems[0] if problems else _false_green(test, line, alerts, rule_files)
         entries.append(
             Entry(
                 name=f"{name} #{taken + 1}" if taken else name,
-                line=tests.values_at[index][0],
+                line=line,
                 index=index,
                 fires=_expected(test, fires=True),
                 silent=_expected(test, fires=False),
-                problem=problems[0][1] if problems else _false_green(test, alerts, rule_files),
+                problem=None if problem is None or problem.id in allowed else problem,
             )
         )
     keys = {*document, *(key for test in tests if isinstance(test, Map) for key in test)}
     features = tuple(sorted(FEATURES.keys() & keys))
-    return TestFile(path, tuple(sorted(alerts)), tuple(entries), tuple(problems), features)
+    patterns = tuple(map(str, document.get("rule_files") or ()))
+    return TestFile(path, tuple(sorted(alerts)), tuple(entries), tuple(problems), features, patterns)
 
 
-def _rule_files(path: Path, document: Map, problems: list[tuple[int, str]]) -> list[Path]:
+def _rule_files(path: Path, document: Map, problems: list[FalseGreen]) -> list[Path]:
     """The rule files that *path* loads; what loads none is added to *problems*."""
     patterns = document.get("rule_files")
     if not isinstance(patterns, Seq) or not patterns:
         line = document.keys_at.get("rule_files", (1, 1))[0]
-        problems.append((line, "rule_files: names no rule file, so no rule is tested"))
+        problems.append(FalseGreen("no-rule-files", line, "rule_files: names no rule file, so no rule is tested"))
         return []
     found: list[Path] = []
     for index, pattern in enumerate(patterns):
         matches = sorted(Path("/").glob(str(path.parent.absolute() / str(pattern)).lstrip("/")))
         if not matches:
             text = f"rule_files: {pattern} matches no file; promtool only warns, and every silent test of it passes"
-            problems.append((patterns.values_at[index][0], text))
+            problems.append(FalseGreen("unmatched-rule-files", patterns.values_at[index][0], text))
         found += matches
     return found
 
@@ -131,15 +148,16 @@ def _expected(test: Any, *, fires: bool) -> tuple[str, ...]:
     return tuple(sorted(named))
 
 
-def _false_green(test: Any, alerts: set[str], rule_files: Sequence[Path]) -> str:
+def _false_green(test: Any, line: int, alerts: set[str], rule_files: Sequence[Path]) -> FalseGreen | None:
     if isinstance(test, Map) and not test.get("alert_rule_test") and not test.get("promql_expr_test"):
-        return "asserts nothing: it has neither alert_rule_test nor promql_expr_test"
+        return FalseGreen("no-assertion", line, "asserts nothing: it has neither alert_rule_test nor promql_expr_test")
     for expectation in _expectations(test):
         name = str(expectation["alertname"])
         if name not in alerts:
             files = ", ".join(file.name for file in rule_files) or "no rule file"
-            return f"alertname: {name} is defined in no loaded rule file ({files}){nearest(name, alerts)}"
-    return ""
+            text = f"alertname: {name} is defined in no loaded rule file ({files}){nearest(name, alerts)}"
+            return FalseGreen("unknown-alert", line, text)
+    return None
 
 
 class Judge:
