@@ -22,8 +22,7 @@ from upcheck.collector.access import OPEN_PATHS, WRONG_AT_ONCE, Access, Password
 from upcheck.collector.web_config import WebConfig
 
 TOKEN = "a-t0ken.of~mine+/=="
-# Of `right horse`; the same in every process, because tests are named after it.
-HASHED = "$2b$04$smfVrkiTe3CVbGFjFj5t5.T.NazNm7ZEJJRpv1o2ShIof/jOO/Ppa"
+HASHED = bcrypt.hashpw(b"right horse", b"$2b$04$CCCCCCCCCCCCCCCCCCCCC.").decode()  # the same in each xdist worker
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 USER = ("prom", "right horse")
 

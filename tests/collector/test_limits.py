@@ -137,6 +137,7 @@ RAW = _raw.compress(BODY) + _raw.flush()
         ("deflate", zlib.compress(BODY)),
         ("deflate", RAW),
     ],
+    ids=["none", "identity", "gzip", "x-gzip", "two members", "zlib", "raw"],
 )
 def test_a_body_is_decoded(ingest: Running, encoding: str, sent: bytes) -> None:
     answer = post(ingest, sent, Content_Encoding=encoding)
