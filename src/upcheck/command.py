@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import selectors
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+_NO_MEMORY = (b"out of memory", b"cannot allocate memory", b"pthread_create failed")  # as Go's runtime says it
 MAX_OUTPUT = 4 * 1024 * 1024  # bytes, stdout and stderr together
 
 
@@ -40,10 +42,12 @@ def run(
     environ: Mapping[str, str] | None = None,
     inherit: bool = True,
     cwd: Path | None = None,
+    memory: int | None = None,
 ) -> Answer:
     """Run *argv* for at most *timeout* seconds in its own process group, which is gone afterwards.
 
-    *environ* is added to this process's environment, or is all of it where not *inherit*.
+    *environ* is added to this process's environment, or is all of it where not *inherit*. *memory* is a limit in bytes
+    where the system knows one for another process (Linux).
     Raises CommandError where it can't be started, takes too long, prints more than MAX_OUTPUT, or is killed.
     """
     name = Path(argv[0]).name
@@ -61,11 +65,16 @@ def run(
     except OSError as error:
         raise CommandError(f"{name} can't be started: {error.strerror} ({argv[0]})") from None
     try:
+        if memory is not None and hasattr(resource, "prlimit"):
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
+                resource.prlimit(process.pid, resource.RLIMIT_DATA, (memory, memory))
         stdout, stderr = _talk(process, name, stdin.encode(), time.monotonic() + timeout, timeout)
     finally:
         _end(process)
     if process.returncode < 0:
         raise CommandError(f"{name} was killed by {signal.Signals(-process.returncode).name}")
+    if process.returncode and memory is not None and any(words in stderr for words in _NO_MEMORY):
+        raise CommandError(f"{name} needed more than {memory // 2**20} MiB of memory")
     return Answer(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 

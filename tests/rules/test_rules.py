@@ -131,8 +131,8 @@ def test_many_files_cost_a_few_runs(folder: Path, promtool_path: Path) -> None:
     for file in files:
         file.write_text(TESTS % (GOOD, 1))
     judge = Judge(counting)
-    judge.begin(files)
     loaded = [rules.load(file) for file in files]
+    judge.begin(loaded)
     assert all(judge.judge(file, file.entries[0]).ok for file in loaded)
     judge.close()
     assert len(log.read_text().splitlines()) <= judge.cores * rules.RUNS_PER_CORE
@@ -143,7 +143,7 @@ def test_a_file_that_stops_promtool_takes_no_other_down(folder: Path, promtool_p
     fragile = stand_in(folder, f'case "$*" in *deadly*) kill -9 $$;; *) exec {promtool_path} "$@";; esac')
     judge = Judge(fragile)
     files = [rules.load(folder / name) for name in ("deadly.yml", "tests.yml")]
-    judge.begin([file.path for file in files])
+    judge.begin(files)
     with pytest.raises(CommandError, match="killed by SIGKILL"):
         judge.judge(files[0], files[0].entries[0])
     assert judge.judge(files[1], files[1].entries[0]).ok

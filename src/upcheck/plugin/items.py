@@ -240,7 +240,7 @@ def passed_over(path: Path, parent: pytest.Collector) -> PassedOver | None:
 
 def begin_rule_tests(session_: pytest.Session) -> None:
     """Start promtool on all the rule tests of a session, unless it is a worker that runs only some of them."""
-    files = [item.file.path for item in session_.items if isinstance(item, RuleTestItem)]
+    files = [item.file for item in session_.items if isinstance(item, RuleTestItem)]
     if files and not hasattr(session_.config, "workerinput"):
         with contextlib.suppress(session.Unknown):  # each item will say so
             session.judge(session_.config).begin(files)

@@ -10,6 +10,7 @@ import pytest
 from upcheck import tools
 from upcheck.declaration import Declaration
 from upcheck.rules import Judge
+from upcheck.rules.known import Cache
 from upcheck.settings import Settings
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SETTINGS = pytest.StashKey[Settings]()
 WATCHED = pytest.StashKey[bool]()  # `upcheck watch` takes care of results
+RULES_CACHE = ".upcheck/rules.json"
 _JUDGE = pytest.StashKey[Judge]()
 _CLIENT: pytest.StashKey[Client] = pytest.StashKey()  # the models of those that checks have
 _ASYNC_CLIENT: pytest.StashKey[AsyncClient] = pytest.StashKey()
@@ -51,9 +53,12 @@ def tool(config: pytest.Config, name: str, *features: str) -> Path:
 
 
 def judge(config: pytest.Config) -> Judge:
-    """The session's judge of rule tests, made when first asked for."""
+    """The session's judge of rule tests, made when first asked for; `--cache-clear` forgets what held before."""
     if _JUDGE not in config.stash:
-        config.stash[_JUDGE] = made = Judge(tool(config, "promtool"))
+        promtool, file = tool(config, "promtool"), settings(config).root / RULES_CACHE
+        if config.getoption("cacheclear", default=False):
+            file.unlink(missing_ok=True)
+        config.stash[_JUDGE] = made = Judge(promtool, Cache(file, promtool))
         config.add_cleanup(made.close)
     return config.stash[_JUDGE]
 

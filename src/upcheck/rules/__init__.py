@@ -22,6 +22,9 @@ from upcheck import documents, promtool
 from upcheck.command import CommandError
 from upcheck.documents import DocumentError, Map, Seq
 from upcheck.promtool import Verdict
+from upcheck.rules import repository
+from upcheck.rules.known import Cache, Held
+from upcheck.rules.reduce import reduced
 from upcheck.settings import nearest
 from upcheck.tools import FEATURES
 
@@ -130,12 +133,13 @@ def _rule_files(path: Path, document: Map, problems: list[FalseGreen]) -> list[P
 def alerts_of(rule_file: Path) -> frozenset[str]:
     """The names of the alerts that *rule_file* defines; none where it can't be read (promtool will say why)."""
     try:
-        document = documents.load(rule_file)
-    except DocumentError:
+        custom = repository.kind_of(rule_file.read_bytes()) == "custom"
+        document = yaml.safe_load(repository.groups_of(rule_file)) if custom else documents.load(rule_file)
+    except (DocumentError, OSError):
         return frozenset()
-    groups = document.get("groups") if isinstance(document, Map) else None
-    rules = [rule for group in groups or [] if isinstance(group, Map) for rule in group.get("rules") or []]
-    return frozenset(str(rule["alert"]) for rule in rules if isinstance(rule, Map) and "alert" in rule)
+    groups = document.get("groups") if isinstance(document, dict) else None
+    rules = [rule for group in groups or [] if isinstance(group, dict) for rule in group.get("rules") or []]
+    return frozenset(str(rule["alert"]) for rule in rules if isinstance(rule, dict) and "alert" in rule)
 
 
 def _expectations(test: Any) -> list[Map]:
@@ -161,31 +165,51 @@ def _false_green(test: Any, line: int, alerts: set[str], rule_files: Sequence[Pa
 
 
 class Judge:
-    """Runs promtool over many rule-test files at once and remembers what it said of each."""
+    """Runs promtool over many rule-test files at once and remembers what it said of each.
 
-    def __init__(self, tool: Path) -> None:
+    A file that *cache* knows to hold is not run again.
+    """
+
+    def __init__(self, tool: Path, cache: Cache | None = None) -> None:
         self._tool = tool
+        self._cache = cache
         self.cores = os.cpu_count() or 1
         self._pool = ThreadPoolExecutor(self.cores, thread_name_prefix="promtool")
         self._verdicts: dict[Path, Future[dict[Path, Verdict | CommandError]]] = {}
         self._blames: dict[Path, list[Verdict]] = {}
+        self._files: dict[Path, TestFile] = {}
 
     def close(self) -> None:
-        """Wait for no further verdict."""
+        """Wait for no further verdict; what holds is remembered."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._cache is None:
+            return
+        for path, file in self._files.items():
+            future = self._verdicts[path]
+            verdict = future.result()[path] if future.done() and not future.cancelled() else None
+            if isinstance(verdict, Verdict) and verdict.ok and not any(entry.problem for entry in file.entries):
+                self._cache.put(path, file.patterns, held(file))
+        self._cache.save()
 
-    def begin(self, files: Sequence[Path]) -> None:
+    def begin(self, files: Sequence[TestFile]) -> None:
         """Start judging *files* in the background, a few runs for all of them."""
-        new = sorted(set(files) - self._verdicts.keys(), key=lambda file: file.stat().st_size, reverse=True)
-        runs = min(len(new), self.cores * RUNS_PER_CORE)
+        new = {file.path: file for file in files if file.path not in self._verdicts}
+        for path in [path for path in new if self._cache is not None and self._cache.get(path)]:
+            known: Future[dict[Path, Verdict | CommandError]] = Future()
+            known.set_result({path: Verdict(True, "")})
+            self._verdicts[path] = known
+            del new[path]
+        self._files |= new
+        paths = sorted(new, key=lambda path: path.stat().st_size, reverse=True)
+        runs = min(len(paths), self.cores * RUNS_PER_CORE)
         for number in range(runs):
-            share = new[number::runs]
+            share = paths[number::runs]
             future = self._pool.submit(self._share, share)
             self._verdicts.update(dict.fromkeys(share, future))
 
     def judge(self, file: TestFile, entry: Entry) -> Verdict:
         """The verdict on one entry; raises CommandError where promtool can't say."""
-        self.begin([file.path])
+        self.begin([file])
         if self._verdict(file.path).ok:
             return Verdict(True, "")
         if file.path not in self._blames:
@@ -195,9 +219,11 @@ class Judge:
     def _share(self, files: Sequence[Path]) -> dict[Path, Verdict | CommandError]:
         """The verdict on each of *files*: of one run if all hold, else of a run for each."""
         try:
-            whole: Verdict | CommandError = promtool.test_rules(self._tool, files)
-        except CommandError as error:
-            whole = error
+            with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
+                plain = [_plain(file, Path(folder, str(number))) for number, file in enumerate(files)]
+                whole: Verdict | CommandError = promtool.test_rules(self._tool, [one for some in plain for one in some])
+        except (CommandError, DocumentError) as error:
+            whole = error if isinstance(error, CommandError) else CommandError(str(error))
         if len(files) == 1 or (isinstance(whole, Verdict) and whole.ok):
             return dict.fromkeys(files, whole)
         return {file: self._share([file])[file] for file in files}
@@ -210,7 +236,9 @@ class Judge:
 
     def _blame(self, file: TestFile) -> list[Verdict]:
         with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
-            alone = [_alone(file.path, entry.index, Path(folder)) for entry in file.entries]
+            alone = _plain(file.path, Path(folder, "small"))
+            if len(alone) == 1:
+                alone = [_alone(file.path, entry.index, Path(folder)) for entry in file.entries]
             verdicts = list(self._pool.map(lambda one: promtool.test_rules(self._tool, [one]), alone))
         if all(verdict.ok for verdict in verdicts):
             text = f"each entry holds alone, but not the file:\n{self._verdict(file.path).text}"
@@ -218,19 +246,75 @@ class Judge:
         return verdicts
 
 
+def held(file: TestFile) -> Held:
+    """What is to be remembered of a file that holds."""
+    fires = sorted({name for entry in file.entries for name in entry.fires})
+    silent = sorted({name for entry in file.entries for name in entry.silent})
+    return Held(len(file.entries), tuple(fires), tuple(silent))
+
+
+def _plain(path: Path, folder: Path) -> list[Path]:
+    """Files that promtool can read, and quickly: *path* itself, a copy that loads plain rules, or many small files."""
+    root = _composed(path)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else ()
+    patterns = next((value for key, value in pairs if key.value == "rule_files"), None)
+    if not isinstance(patterns, yaml.SequenceNode):
+        return [path]
+    custom = _as_rule_files(path, patterns, folder)
+    small = reduced(root, [Path(node.value) for node in patterns.value] if custom else _matched(path, patterns), folder)
+    return small or ([_written(root, folder / path.name)] if custom else [path])
+
+
+def _matched(path: Path, patterns: yaml.SequenceNode) -> list[Path]:
+    """The rule files that the patterns of the test file at *path* match."""
+    return [
+        file
+        for node in patterns.value
+        for file in sorted(Path("/").glob(str(path.parent.absolute() / str(node.value)).lstrip("/")))
+    ]
+
+
+def _as_rule_files(path: Path, patterns: yaml.SequenceNode, folder: Path) -> bool:
+    """Have *patterns* name plain rule files, made in *folder* of resources; whether there was one."""
+    found = _matched(path, patterns)
+    custom = [file for file in found if repository.kind_of(file.read_bytes()) == "custom"]
+    if not custom:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, file in enumerate(custom):
+        plain = folder / f"{number}-{file.name}"
+        plain.write_text(repository.groups_of(file), encoding="utf-8")
+        found[found.index(file)] = plain
+    patterns.value = [yaml.ScalarNode("tag:yaml.org,2002:str", str(file)) for file in found]
+    return True
+
+
+def _composed(path: Path) -> yaml.Node | None:
+    try:
+        root: yaml.Node | None = yaml.compose(path.read_bytes(), Loader=documents.Loader)
+    except yaml.YAMLError:  # promtool will say so, too
+        return None
+    return root
+
+
+def _written(root: yaml.Node | None, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.serialize(root, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)), encoding="utf-8")
+    return path
+
+
 def _alone(path: Path, index: int, folder: Path) -> Path:
     """A copy of the file at *path* with only the entry at *index*: its nodes as they stand."""
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=documents.Loader)
+    root = _composed(path)
     assert isinstance(root, yaml.MappingNode)
     for key, value in root.value:
         if key.value == "rule_files":
-            for pattern in value.value:
-                pattern.value = str(path.parent.absolute() / pattern.value)
+            if not _as_rule_files(path, value, folder / str(index)):
+                for pattern in value.value:
+                    pattern.value = str(path.parent.absolute() / pattern.value)
         elif key.value == "tests":
             value.value = [value.value[index]]
-    copy = folder / f"{index}.yml"
-    copy.write_text(yaml.serialize(root, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)), encoding="utf-8")
-    return copy
+    return _written(root, folder / f"{index}.yml")
 
 
 def difference(text: str) -> str:

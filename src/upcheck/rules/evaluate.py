@@ -83,7 +83,9 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
         file = Path(folder, "questions.yml")
         file.write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
-        answer = command.run([tool, "test", "rules", file], timeout=TIMEOUT, environ=promtool.ENVIRON)
+        answer = command.run(
+            [tool, "test", "rules", file], timeout=TIMEOUT, environ=promtool.ENVIRON, memory=promtool.MEMORY
+        )
     told = list(_told(answer.stderr.splitlines()))
     if len(told) != sum(len(one.queries) + len(one.alerts) for one in questions):
         raise EvaluationError(answer.stderr.strip() or "promtool said nothing")
