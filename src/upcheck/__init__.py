@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from upcheck.plugin.mark import check
     from upcheck.redaction import secret
+    from upcheck.rules.play import alert
 
-__all__ = ["__version__", "check", "secret"]
+__all__ = ["__version__", "alert", "check", "secret"]
 __version__ = "0.1.0"
 
 
@@ -18,6 +19,10 @@ def __getattr__(name: str) -> Any:
         from upcheck.plugin.mark import check
 
         return check
+    if name == "alert":
+        from upcheck.rules.play import alert
+
+        return alert
     if name == "secret":
         from upcheck.redaction import secret
 

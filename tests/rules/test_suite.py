@@ -174,7 +174,7 @@ def test_a_path_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
 
 
 def large(entries: list[tuple[int, int, int]]) -> tuple[str, str]:
-    """Rules of 40 services, and tests: each entry is of one of them, with so many errors a minute and alerts expected."""
+    """Rules of 40 services, and entries: of one of them each, with errors a minute, and whether they should fire."""
     rules = [
         f"      - {{record: 'job:m{number}:rate5m', expr: 'sum by (job) (rate(m{number}_total[5m]))'}}\n"
         f"      - {{alert: High{number}, expr: 'job:m{number}:rate5m > 1', for: 5m}}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator
@@ -19,7 +20,7 @@ from upcheck.plugin import coroutines, hookspecs, interrupt, items, session
 from upcheck.plugin.confidential import hide
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
-from upcheck.plugin.record import EXCHANGE, Recorder, make_report, reports_of_lost, standing, with_facts
+from upcheck.plugin.record import EXCHANGE, PLAYED, Recorder, make_report, reports_of_lost, standing, with_facts
 from upcheck.redaction import redacted
 from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink, left_by
 from upcheck.result import Kind
@@ -27,6 +28,7 @@ from upcheck.settings import Settings, SettingsError, declared
 
 if TYPE_CHECKING:
     from upcheck.probes.http import AsyncClient, Client
+    from upcheck.rules.play import Rules
 
 _DECLARED = pytest.StashKey[bool]()
 _YAML = {".yml", ".yaml"}
@@ -297,6 +299,32 @@ def target(pytestconfig: pytest.Config) -> str:
 def promtool(pytestconfig: pytest.Config) -> Path:
     """The path of the real promtool, for the functions of `upcheck.promtool`."""
     return session.tool(pytestconfig, "promtool")
+
+
+@pytest.fixture
+def rules(request: pytest.FixtureRequest) -> Callable[..., Rules]:
+    """Rule files, to be played: `rules("monitoring/prometheus/rules/api.yml").play({...})`; see `upcheck.rules.play`.
+
+    Paths are relative to the root of the repo.
+    """
+    from upcheck.rules.play import Rules  # that only rule tests in Python should pay
+
+    promtool = session.tool(request.config, "promtool")
+    played = request.node.stash.setdefault(PLAYED, [])
+
+    def load(*paths: str | Path) -> Rules:
+        loaded = Rules(promtool, [request.config.rootpath / path for path in paths])
+        played.append(loaded)
+        return loaded
+
+    return load
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """A timeline, where what was expected of it does not hold."""
+    play = sys.modules.get("upcheck.rules.play")  # what is not loaded can't be compared
+    return play.explain(left, op, right) if play else None
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -23,10 +24,14 @@ from upcheck.report.sinks import LinesSink, Sink
 from upcheck.result import FACT, UNKNOWN, Kind, Outcome, Result, fold
 from upcheck.settings import Settings
 
+if TYPE_CHECKING:
+    from upcheck.rules.play import Rules
+
 _ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
 _PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
 _KIND = f"{FACT}kind"
 _STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
+PLAYED = pytest.StashKey[list["Rules"]]()  # what the `rules` fixture has given
 EXCHANGE = pytest.StashKey[dict[str, str]]()  # what the `http` fixture last asked, and got
 
 
@@ -51,6 +56,8 @@ def _standing(item: pytest.Item, settings: Settings) -> Standing | None:
         kind, declaration = item.kind, item.declaration
     elif item.get_closest_marker("check") or item.path.is_relative_to(settings.checks):
         kind, declaration = Kind.CHECK, declaration_of(item)
+    elif item.path.is_relative_to(settings.rules_tests):
+        kind, declaration = Kind.RULE, declaration_of(item)
     else:
         return None
     path, line, _ = item.location  # which pytest keeps, where reportinfo would look again
@@ -86,10 +93,22 @@ def _add_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     facts = {"kind": known.kind.value, **known.facts}
     if isinstance(item, Item):
         facts.update(item.extra_facts())
+    facts.update(_proven(item.stash.get(PLAYED, [])))
     if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         facts.update(_failure(item, call.excinfo, report.longreprtext))
         facts.setdefault("code", "assertion" if call.excinfo.errisinstance(AssertionError) else "exception")
     report.user_properties.extend((FACT + name, value) for name, value in facts.items())
+
+
+def _proven(played: list[Rules]) -> dict[str, object]:
+    """The alerts of the rules that a test has played, and what it has seen of them."""
+    if not played:
+        return {}
+    proofs = [rules.proven() for rules in played]
+    told = {"alerts": {name for rules in played for name in rules.alerts}}
+    told |= {"fires": {name for fires, _ in proofs for name in fires}}
+    told |= {"silent": {name for _, silent in proofs for name in silent}}
+    return {name: sorted(names) for name, names in told.items()}
 
 
 def make_report(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:
