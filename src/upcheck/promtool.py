@@ -22,6 +22,9 @@ if os.access(_SHARED_MEMORY, os.W_OK):
     ENVIRON["TMPDIR"] = str(_SHARED_MEMORY)
 
 
+_HELD = re.compile(r"^Unit Testing:  (.*)\n  SUCCESS$", re.MULTILINE)
+
+
 @dataclass(frozen=True, slots=True)
 class Mismatch:
     """One expectation of a rule test that did not come true.
@@ -40,14 +43,15 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether promtool accepted a file, and what it said."""
+    """Whether promtool accepted a file, and what it said; of several, those that it named as *held*."""
 
     ok: bool
     text: str
+    held: frozenset[str] = frozenset()
 
 
 def test_rules(promtool: Path, files: Sequence[Path]) -> Verdict:
-    """Run `promtool test rules` once over *files*: one verdict on all of them, because only 2.x names each.
+    """Run `promtool test rules` once over *files*: one verdict on all of them; 2.x also names those that held.
 
     Raises CommandError where promtool gives no answer that can be judged.
     """
@@ -55,7 +59,7 @@ def test_rules(promtool: Path, files: Sequence[Path]) -> Verdict:
     successes = sum(line.strip() == "SUCCESS" for line in answer.stdout.splitlines())
     if answer.code == 0 and successes != len(files):
         raise command.CommandError(f"promtool exited 0, but with {successes} SUCCESS for {len(files)} files")
-    return Verdict(answer.code == 0, answer.stderr)
+    return Verdict(answer.code == 0, answer.stderr, frozenset(_HELD.findall(answer.stdout)))
 
 
 def check_rules(promtool: Path, file: Path) -> Verdict:

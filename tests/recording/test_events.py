@@ -209,3 +209,14 @@ def test_whatever_is_told_is_recorded_or_refused(shop: Recorder, told: dict[str,
     with contextlib.suppress(RecordingError):
         shop.tell(REQUEST | told)
     assert list(text_string_to_metric_families(page(shop.blocks()).decode()))
+
+
+def test_all_metrics_together_have_a_cap(shop: Recorder, samples: Samples, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("upcheck.recording.MAX_SERIES", 10)
+    for number in range(200_000 // 100):
+        shop.event("shop", "request")("GET", f"/{number % 3}", 200 + number % 300, 0.5)
+        shop.tell({"service": "shop", "metric": "shop_visitors", "set": number})
+    told = samples(shop)
+    assert sum(value for name, value in told.items() if name.startswith("shop_requests_total")) == 2000
+    assert len(told) < 60
+    assert told["shop_visitors"] == 1999

@@ -82,17 +82,23 @@ def test_files_are_told_apart_by_their_content(repo: Path) -> None:
     }
 
 
-def test_what_holds_is_not_run_again_until_something_changes(repo: Path) -> None:
+def test_what_was_judged_is_not_run_again_until_something_changes(repo: Path) -> None:
     first, second = type_rules_test(repo, "."), type_rules_test(repo, ".")
     assert first.returncode == second.returncode == 0
-    assert "1 of 1 known to hold" not in first.stdout
-    assert "1 of 1 known to hold" in second.stdout
+    assert "1 of 1 from cache" not in first.stdout
+    assert "1 of 1 from cache" in second.stdout
     assert "rules       1 held                   2 alerts, never seen fired: Gone" in second.stdout
     (repo / "rules.yml").write_text(RULES.replace("> 1", "> 3"))
     changed = type_rules_test(repo, ".")
     assert changed.returncode == 1
     assert "FAILED   errors fire" in changed.stdout
     assert '- {alertname="Errors", job="a"}' in changed.stdout
+    again = type_rules_test(repo, ".")
+    assert "1 of 1 from cache" in again.stdout
+    assert (
+        again.stdout.partition("FAILED")[2].partition("\n1 failed")[0]
+        == (changed.stdout.partition("FAILED")[2].partition("\n1 failed")[0])
+    )
 
 
 @pytest.mark.parametrize("what", ["--no-cache", "touched", "broken", "other tool"])
@@ -107,7 +113,7 @@ def test_what_is_not_known_is_run(repo: Path, what: str) -> None:
         stored.write_text(json.dumps(json.loads(stored.read_text()) | {"by": "an older promtool"}))
     told = type_rules_test(repo, ".", *(["--no-cache"] if what == "--no-cache" else []))
     assert told.returncode == 0
-    assert "known to hold" not in told.stdout
+    assert "from cache" not in told.stdout
 
 
 def test_a_cache_that_can_not_be_written_is_no_trouble(repo: Path) -> None:

@@ -90,7 +90,7 @@ def _found(found: Repository, judged: Judged) -> list[str]:
     resources = f"  {len(found.custom)} of them PrometheusRule resources" if found.custom else ""
     lines = [f"{'files':<11} {count} with rules, {len(found.tests)} with tests{resources}"]
     if judged.cached:
-        lines[0] += f"  ({judged.cached} of {len(found.tests)} known to hold)"
+        lines[0] += f"  ({judged.cached} of {len(found.tests)} from cache)"
     if found.aside:
         kinds = Counter(found.aside.values())
         lines.append(f"{'aside':<11} " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common()))

@@ -23,7 +23,7 @@ from upcheck.command import CommandError
 from upcheck.documents import DocumentError, Map, Seq
 from upcheck.promtool import Verdict
 from upcheck.rules import repository
-from upcheck.rules.known import Cache, Held
+from upcheck.rules.known import Cache, Told
 from upcheck.rules.reduce import reduced
 from upcheck.settings import nearest
 from upcheck.tools import FEATURES
@@ -180,25 +180,22 @@ class Judge:
         self._files: dict[Path, TestFile] = {}
 
     def close(self) -> None:
-        """Wait for no further verdict; what holds is remembered."""
+        """Wait for no further verdict; what was said is remembered."""
         self._pool.shutdown(wait=True, cancel_futures=True)
         if self._cache is None:
             return
         for path, file in self._files.items():
-            future = self._verdicts[path]
-            verdict = future.result()[path] if future.done() and not future.cancelled() else None
-            if isinstance(verdict, Verdict) and verdict.ok and not any(entry.problem for entry in file.entries):
-                self._cache.put(path, file.patterns, held(file))
+            if not any(entry.problem for entry in file.entries) and (told := self._told(file)):
+                self._cache.put(path, file.patterns, told)
         self._cache.save()
 
     def begin(self, files: Sequence[TestFile]) -> None:
         """Start judging *files* in the background, a few runs for all of them."""
         new = {file.path: file for file in files if file.path not in self._verdicts}
-        for path in [path for path in new if self._cache is not None and self._cache.get(path)]:
-            known: Future[dict[Path, Verdict | CommandError]] = Future()
-            known.set_result({path: Verdict(True, "")})
-            self._verdicts[path] = known
-            del new[path]
+        for path in list(new):
+            if self._cache is not None and (told := self._cache.get(path)) is not None:
+                self._recall(path, told)
+                del new[path]
         self._files |= new
         paths = sorted(new, key=lambda path: path.stat().st_size, reverse=True)
         runs = min(len(paths), self.cores * RUNS_PER_CORE)
@@ -206,6 +203,26 @@ class Judge:
             share = paths[number::runs]
             future = self._pool.submit(self._share, share)
             self._verdicts.update(dict.fromkeys(share, future))
+
+    def _recall(self, path: Path, told: Sequence[Told]) -> None:
+        known: Future[dict[Path, Verdict | CommandError]] = Future()
+        known.set_result({path: Verdict(not any(one.said for one in told), "")})
+        self._verdicts[path] = known
+        self._blames[path] = [Verdict(not one.said, one.said) for one in told]
+
+    def _told(self, file: TestFile) -> list[Told] | None:
+        """What was said of each entry; None where that is not known of all of them."""
+        future = self._verdicts[file.path]
+        verdict = future.result()[file.path] if future.done() and not future.cancelled() else None
+        if not isinstance(verdict, Verdict):
+            return None
+        verdicts = [Verdict(True, "")] * len(file.entries) if verdict.ok else self._blames.get(file.path, [])
+        if len(verdicts) != len(file.entries):
+            return None
+        return [
+            Told(entry.name, entry.line, entry.fires, entry.silent, "" if one.ok else one.text or "it failed")
+            for entry, one in zip(file.entries, verdicts, strict=True)
+        ]
 
     def judge(self, file: TestFile, entry: Entry) -> Verdict:
         """The verdict on one entry; raises CommandError where promtool can't say."""
@@ -217,15 +234,20 @@ class Judge:
         return self._blames[file.path][entry.index]
 
     def _share(self, files: Sequence[Path]) -> dict[Path, Verdict | CommandError]:
-        """The verdict on each of *files*: of one run if all hold, else of a run for each."""
+        """The verdict on each of *files*: of one run if all hold, and of another for each that does not."""
         try:
             with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
                 plain = [_plain(file, Path(folder, str(number))) for number, file in enumerate(files)]
-                whole: Verdict | CommandError = promtool.test_rules(self._tool, [one for some in plain for one in some])
+                whole = promtool.test_rules(self._tool, [one for some in plain for one in some])
         except (CommandError, DocumentError) as error:
-            whole = error if isinstance(error, CommandError) else CommandError(str(error))
-        if len(files) == 1 or (isinstance(whole, Verdict) and whole.ok):
+            refusal = error if isinstance(error, CommandError) else CommandError(str(error))
+            return {files[0]: refusal} if len(files) == 1 else self._singly(files)
+        if len(files) == 1 or whole.ok:
             return dict.fromkeys(files, whole)
+        held = {file for file, some in zip(files, plain, strict=True) if set(map(str, some)) <= whole.held}
+        return {file: Verdict(True, "") for file in held} | self._singly([file for file in files if file not in held])
+
+    def _singly(self, files: Sequence[Path]) -> dict[Path, Verdict | CommandError]:
         return {file: self._share([file])[file] for file in files}
 
     def _verdict(self, path: Path) -> Verdict:
@@ -244,13 +266,6 @@ class Judge:
             text = f"each entry holds alone, but not the file:\n{self._verdict(file.path).text}"
             return [Verdict(False, text)] * len(verdicts)
         return verdicts
-
-
-def held(file: TestFile) -> Held:
-    """What is to be remembered of a file that holds."""
-    fires = sorted({name for entry in file.entries for name in entry.fires})
-    silent = sorted({name for entry in file.entries for name in entry.silent})
-    return Held(len(file.entries), tuple(fires), tuple(silent))
 
 
 def _plain(path: Path, folder: Path) -> list[Path]:

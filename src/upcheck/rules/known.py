@@ -1,4 +1,4 @@
-"""What is known to hold: rule-test files, by their content, that of the rules they load, and the promtool."""
+"""What promtool said before: by the content of a file of rule tests, that of the rules it loads, and the promtool."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import json
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import upcheck
 
 MOST = 20_000  # files that are remembered
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """A file that holds: how many entries it has, and the alerts that they see fire and keep silent."""
+class Told(NamedTuple):
+    """One entry: the alerts that it sees fire and keep silent; what promtool *said*, which is nothing if it holds."""
 
-    entries: int
+    name: str
+    line: int
     fires: tuple[str, ...]
     silent: tuple[str, ...]
+    said: str
 
 
 class Cache:
@@ -32,34 +33,33 @@ class Cache:
         status = tool.stat()
         self._path = path
         self._by = f"{upcheck.__version__} {tool.resolve()} {status.st_size} {status.st_mtime_ns}"
-        self._known: dict[str, list[object]] = {}
+        self._known: dict[str, list[Any]] = {}
         self._new = False
         with contextlib.suppress(OSError, ValueError):
             stored = json.loads(path.read_bytes())
             if isinstance(stored, dict) and stored.get("by") == self._by:
-                self._known = dict(stored["held"])
+                self._known = dict(stored["known"])
 
-    def get(self, file: Path) -> Held | None:
-        """What is known of the file at *file*, if it and all it loads are as they were."""
+    def get(self, file: Path) -> list[Told] | None:
+        """What is known of the entries of *file*, if it and all it loads are as they were."""
         content = _digest(file)
         known = self._known.get(content) if content else None
         if known is None:
             return None
         try:
-            rules, patterns, entries, fires, silent = known
-            if rules != _rules_digest(file, patterns):  # type: ignore[arg-type]  # as it was stored
+            rules, patterns, entries = known
+            if rules != _rules_digest(file, patterns):
                 return None
-            held = Held(int(str(entries)), tuple(map(str, list(fires))), tuple(map(str, list(silent))))  # type: ignore[call-overload]
+            told = [Told(name, line, tuple(fires), tuple(silent), said) for name, line, fires, silent, said in entries]
         except (ValueError, TypeError):
             return None
         self._known[content] = self._known.pop(content)  # the last that were asked for are kept
-        return held
+        return told
 
-    def put(self, file: Path, patterns: Sequence[str], held: Held) -> None:
-        """Remember that *file*, which loads what *patterns* match, holds."""
+    def put(self, file: Path, patterns: Sequence[str], entries: Sequence[Told]) -> None:
+        """Remember what *entries* say of *file*, which loads what *patterns* match."""
         if content := _digest(file):
-            rules = _rules_digest(file, patterns)
-            self._known[content] = [rules, list(patterns), held.entries, list(held.fires), list(held.silent)]
+            self._known[content] = [_rules_digest(file, patterns), list(patterns), list(entries)]
             self._new = True
 
     def save(self) -> None:
@@ -71,7 +71,7 @@ class Cache:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=".rules")
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"by": self._by, "held": kept}, file)
+                json.dump({"by": self._by, "known": kept}, file)
             Path(name).replace(self._path)
 
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from upcheck import promtool, rules
 from upcheck.command import CommandError
 from upcheck.documents import DocumentError
+from upcheck.promtool import Verdict
 from upcheck.result import Kind, Outcome, Result
 from upcheck.rules import Judge, TestFile
-from upcheck.rules.known import Cache, Held
+from upcheck.rules.known import Cache, Told
 from upcheck.rules.repository import Repository
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """*results* of all entries; of the files, how many were *cached*, known to hold from before."""
+    """*results* of all entries; how many files were *cached*: what promtool says of them was known."""
 
     results: list[Result]
     cached: int
@@ -26,9 +27,9 @@ class Judged:
 
 def judge(tool: Path, found: Repository, cache: Cache | None, allowed: Collection[str] = ()) -> Judged:
     """What the promtool at *tool* says of the rule tests that were *found*; false greens in *allowed* are none."""
-    known = {path: held for path in found.tests if cache is not None and (held := cache.get(path))}
+    known = {path: told for path in found.tests if cache is not None and (told := cache.get(path)) is not None}
     judging = Judge(tool, cache)
-    results = [result for path, held in known.items() for result in _remembered(path, held)]
+    results = [result for path, told in known.items() for result in _remembered(path, told)]
     try:
         files: list[TestFile] = []
         for path in found.tests:
@@ -45,10 +46,17 @@ def judge(tool: Path, found: Repository, cache: Cache | None, allowed: Collectio
     return Judged(results, len(known))
 
 
-def _remembered(path: Path, held: Held) -> Iterator[Result]:
-    for number in range(held.entries):
-        facts = {"fires": held.fires, "silent": held.silent} if number == 0 else {}
-        yield _result(path, 1, f"entry {number + 1}", Outcome.HELD, "", **facts)
+def _remembered(path: Path, told: Sequence[Told]) -> Iterator[Result]:
+    for one in told:
+        verdict = Verdict(not one.said, one.said)
+        yield _judgement(path, one.line, one.name, verdict, {"fires": one.fires, "silent": one.silent})
+
+
+def _judgement(path: Path, line: int, name: str, verdict: Verdict, facts: dict[str, object]) -> Result:
+    if verdict.ok:
+        return _result(path, line, name, Outcome.HELD, "", **facts)
+    facts["diff"] = rules.difference(verdict.text)
+    return _result(path, line, name, Outcome.FAILED, "expected (-) and got (+) differ", **facts)
 
 
 def _unread(tool: Path, path: Path, error: DocumentError, allowed: Collection[str]) -> Iterator[Result]:
@@ -73,21 +81,16 @@ def _judged(judging: Judge, file: TestFile) -> Iterator[Result]:
         yield _result(file.path, one.line, one.text.partition(":")[0], Outcome.FAILED, reason, got=one.text)
     for entry in file.entries:
         facts: dict[str, object] = {"fires": entry.fires, "silent": entry.silent}
-        outcome, reason = Outcome.HELD, ""
         if entry.problem:
-            outcome, reason = Outcome.FAILED, f"passes for no reason ({entry.problem.id})"
-            facts["got"] = entry.problem.text
+            reason = f"passes for no reason ({entry.problem.id})"
+            yield _result(file.path, entry.line, entry.name, Outcome.FAILED, reason, got=entry.problem.text, **facts)
+            continue
+        try:
+            verdict = judging.judge(file, entry)
+        except CommandError as error:
+            yield _result(file.path, entry.line, entry.name, Outcome.ERROR, str(error), got=str(error), **facts)
         else:
-            try:
-                verdict = judging.judge(file, entry)
-            except CommandError as error:
-                outcome, reason = Outcome.ERROR, str(error)
-                facts["got"] = reason
-            else:
-                if not verdict.ok:
-                    outcome, reason = Outcome.FAILED, "expected (-) and got (+) differ"
-                    facts["diff"] = rules.difference(verdict.text)
-        yield _result(file.path, entry.line, entry.name, outcome, reason, **facts)
+            yield _judgement(file.path, entry.line, entry.name, verdict, facts)
 
 
 def _result(path: Path, line: int, name: str, outcome: Outcome, reason: str, **facts: object) -> Result:
