@@ -7,6 +7,9 @@ collector = Collector()
 # A metric of your own, with `from prometheus_client import Gauge`:
 # jobs = Gauge("queue_jobs", "Jobs that wait.", registry=collector.registry)
 
+# What your services tell in this process, by the catalogue in monitoring/services:
+# collector.recorder.event("coderunner", "user_activity")("login", "premium")
+
 # What is worth knowing between scrapes, in the background: every 60 s; "application": every 5 s.
 # @collector.sample("business")
 # def queue_length():
