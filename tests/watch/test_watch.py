@@ -103,7 +103,7 @@ def test_third_time_lucky():
     assert results
     assert {result.outcome for result in results} == {Outcome.HELD}
     assert results[0].facts["attempts"] == 3
-    assert len(tries.read_text()) == 3 * len(results)
+    assert 0 <= len(tries.read_text()) - 3 * len(results) < 3, "the last one may have been stopped in its tries"
 
 
 def test_a_change_of_a_file_is_taken_over_and_a_broken_one_is_not(repo: Repo, watching: Watching) -> None:
