@@ -195,9 +195,12 @@ def test_the_memory_for_alerts_is_bounded() -> None:
 
 
 def test_without_an_alertmanager_nothing_is_sent() -> None:
+    sink = Sink()
+
     async def send() -> None:
-        alerts = SpanAlerts(None, most=10, push=Sink())
+        alerts = SpanAlerts(None, most=10, push=sink)
         alerts.raise_(raised())
         await asyncio.wait_for(alerts.run(), 5)
 
     asyncio.run(send())
+    assert sink.batches == []

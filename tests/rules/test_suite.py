@@ -101,7 +101,7 @@ def test_what_was_judged_is_not_run_again_until_something_changes(repo: Path) ->
     )
 
 
-@pytest.mark.parametrize("what", ["--no-cache", "touched", "broken", "other tool"])
+@pytest.mark.parametrize("what", ["--no-cache", "touched", "broken", "other shape", "other tool"])
 def test_what_is_not_known_is_run(repo: Path, what: str) -> None:
     type_rules_test(repo, ".")
     stored = repo / ".cache/upcheck/rules.json"
@@ -109,6 +109,8 @@ def test_what_is_not_known_is_run(repo: Path, what: str) -> None:
         (repo / "rules_test.yml").write_text(TESTS + "# a comment\n")
     elif what == "broken":
         stored.write_text('{"by": 7')
+    elif what == "other shape":
+        stored.write_text(json.dumps({"by": json.loads(stored.read_text())["by"], "held": []}))
     elif what == "other tool":
         stored.write_text(json.dumps(json.loads(stored.read_text()) | {"by": "an older promtool"}))
     told = type_rules_test(repo, ".", *(["--no-cache"] if what == "--no-cache" else []))

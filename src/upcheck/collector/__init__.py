@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from upcheck import catalog
 from upcheck.collector.access import Access, Rules, token_file
-from upcheck.collector.app import create_app
+from upcheck.collector.app import Parts, create_app
 from upcheck.collector.environment import Environment, EnvironmentVariableError
 from upcheck.collector.reloaded import Reloaded
 from upcheck.collector.sampling import Sampling
@@ -98,16 +98,13 @@ class Collector:
         DocumentError for a file of the catalogue that can't.
         """
         rules = self.rules
+        exposition = Exposition(self._sources, self.registry, self.health, self.checks)
         app = create_app(
-            exposition=Exposition(self._sources, self.registry, self.health, self.checks),
-            system=self.system,
-            process=self.process,
-            sampling=self.sampling,
-            health=self.health,
-            services=self._services,
-            clock=self._clock,
-            environment=self.environment,
-        )
+            Parts(
+                exposition, self.system, self.process, self.sampling, self.health, self._services, self._clock,
+                self.environment,
+            )
+        )  # fmt: skip
         app.add_middleware(Access, rules=rules)
         return app
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -38,29 +38,27 @@ _NO_STORE = {"Cache-Control": "no-store"}
 _log = logging.getLogger("upcheck.collector")
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the application answers from, and keeps going."""
+
+    exposition: Exposition
+    system: SystemCollector
+    process: OwnProcess
+    sampling: Sampling
+    health: Health
+    services: Services
+    clock: Clock
+    environment: Environment
+
+
 class Endpoints:
     """One method a path; `table` is what the index, the router and a 404 show."""
 
-    def __init__(
-        self,
-        exposition: Exposition,
-        system: SystemCollector,
-        process: OwnProcess,
-        sampling: Sampling,
-        health: Health,
-        services: Services,
-        clock: Clock,
-        environment: Environment,
-    ) -> None:
-        self._exposition = exposition
-        self._system = system
-        self._process = process
-        self._sampling = sampling
-        self._health = health
-        self._clock = clock
-        self._environment = environment
-        self._started = clock.monotonic()
-        self.posts = services.posts
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._started = parts.clock.monotonic()
+        self.posts = parts.services.posts
         self.table: Table = {
             "/": ("this page", self.index),
             "/metrics": ("what Prometheus scrapes", self.metrics),
@@ -71,7 +69,7 @@ class Endpoints:
             "/api/health": ("health of every component, same codes", self.full_health),
             "/ready": ("whether to send work here: 200 or 503", self.ready),
             "/live": ("whether the background loop is alive: 200 or 503", self.live),
-            **services.gets,
+            **parts.services.gets,
         }
 
     async def index(self, _: Request) -> Response:
@@ -84,7 +82,9 @@ class Endpoints:
     async def metrics(self, request: Request) -> Response:
         asked = request.headers
         try:
-            body, headers = await self._exposition.render(asked.get("accept", ""), asked.get("accept-encoding", ""))
+            body, headers = await self._parts.exposition.render(
+                asked.get("accept", ""), asked.get("accept-encoding", "")
+            )
         except scrape.ScrapeTimeoutError:
             seconds = scrape.SCRAPE_DEADLINE
             return _json({"error": f"a collector in the registry did not answer within {seconds:g} s"}, 503)
@@ -97,41 +97,41 @@ class Endpoints:
         return Response(body, headers=headers | _NO_STORE)
 
     async def current(self, _: Request) -> Response:
-        count, seconds = self._exposition.scrapes
+        count, seconds = self._parts.exposition.scrapes
         performance = {
-            "cpu_percent": round(self._sampling.cpu_percent, 3),
-            "rss_bytes": self._process.resident(),
-            "cycle_ms": self._sampling.cycles(),
+            "cpu_percent": round(self._parts.sampling.cpu_percent, 3),
+            "rss_bytes": self._parts.process.resident(),
+            "cycle_ms": self._parts.sampling.cycles(),
             "scrapes": count,
             "scrape_mean_ms": round(1000 * seconds / count, 3) if count else None,
-            "event_loop_lag": self._process.lag,
+            "event_loop_lag": self._parts.process.lag,
         }
         return _json(
             {
-                "timestamp": _iso(self._clock.time()),
-                "sampling": self._sampling.state(),
+                "timestamp": _iso(self._parts.clock.time()),
+                "sampling": self._parts.sampling.state(),
                 "performance": performance,
-                "system": asdict(self._system.snapshot()),
+                "system": asdict(self._parts.system.snapshot()),
             }
         )
 
     async def small_health(self, _: Request) -> Response:
-        overall = self._health.overall()
+        overall = self._parts.health.overall()
         return _json(self._summary(overall), _code(overall))
 
     async def full_health(self, _: Request) -> Response:
-        overall = self._health.overall()
-        checks = [_check(component) for component in self._health.components()]
-        now = _iso(self._clock.time())
+        overall = self._parts.health.overall()
+        checks = [_check(component) for component in self._parts.health.components()]
+        now = _iso(self._parts.clock.time())
         return _json(self._summary(overall) | {"timestamp": now, "checks": checks}, _code(overall))
 
     async def ready(self, _: Request) -> Response:
-        if reason := self._health.not_ready():
+        if reason := self._parts.health.not_ready():
             return _json({"status": "not ready", "reason": reason}, 503)
         return _json({"status": "ready"})
 
     async def live(self, _: Request) -> Response:
-        age, interval = self._system.sample_age, self._system.interval
+        age, interval = self._parts.system.sample_age, self._parts.system.interval
         if age is not None and age <= _DEAD_AFTER * interval:
             return _json({"status": "alive"})
         last = "never ran" if age is None else f"last ran {age:.0f} s ago"
@@ -150,35 +150,26 @@ class Endpoints:
         return _json({"error": f"{asked}: no such path", "paths": list(self.table | self.posts)}, error.status_code)
 
     def _summary(self, overall: Status) -> dict[str, object]:
-        uptime = round(self._clock.monotonic() - self._started, 3)
-        version = self._environment.service_version or __version__
-        service = {"service": self._environment.service_name} if self._environment.service_name else {}
+        uptime = round(self._parts.clock.monotonic() - self._started, 3)
+        version = self._parts.environment.service_version or __version__
+        service = {"service": self._parts.environment.service_name} if self._parts.environment.service_name else {}
         return {"overall": overall, "status": overall, **service, "version": version, "uptime": uptime}
 
 
-def create_app(
-    *,
-    exposition: Exposition,
-    system: SystemCollector,
-    process: OwnProcess,
-    sampling: Sampling,
-    health: Health,
-    services: Services,
-    clock: Clock,
-    environment: Environment,
-) -> Starlette:
+def create_app(parts: Parts) -> Starlette:
     """The application. Its lifespan takes the first samples and the first health round, then keeps all going.
 
     Raises EnvironmentVariableError where PROMETHEUS_PATH is a path that something else has.
     """
-    endpoints = Endpoints(exposition, system, process, sampling, health, services, clock, environment)
-    _arrange(endpoints.table, environment)
+    endpoints = Endpoints(parts)
+    _arrange(endpoints.table, parts.environment)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        await sampling.first_round()
-        await health.first_round()
-        tasks = [asyncio.create_task(work) for work in (sampling.run(), health.run(), process.watch(), services.run())]
+        await parts.sampling.first_round()
+        await parts.health.first_round()
+        work = (parts.sampling.run(), parts.health.run(), parts.process.watch(), parts.services.run())
+        tasks = [asyncio.create_task(one) for one in work]
         try:
             yield
         finally:

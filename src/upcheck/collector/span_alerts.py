@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -83,12 +84,10 @@ class SpanAlerts:
             return
         wait = RETRY[0]
         while True:
-            try:
+            with contextlib.suppress(TimeoutError):  # nothing new: what is active is due again
                 async with asyncio.timeout(self._pause()):
                     await self._news.wait()
                 await asyncio.sleep(GATHER)
-            except TimeoutError:
-                pass  # nothing new: what is active is due again
             self._news.clear()
             failure = await self._send(self._url)
             if failure is None:

@@ -35,7 +35,7 @@ class Cache:
         self._by = f"{upcheck.__version__} {tool.resolve()} {status.st_size} {status.st_mtime_ns}"
         self._known: dict[str, list[Any]] = {}
         self._new = False
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             stored = json.loads(path.read_bytes())
             if isinstance(stored, dict) and stored.get("by") == self._by:
                 self._known = dict(stored["known"])
