@@ -16,7 +16,7 @@ from upcheck.result import ExitCode, exit_code
 
 if TYPE_CHECKING:
     from upcheck.rules.repository import Repository
-    from upcheck.rules.suite import Judged
+    from upcheck.rules.verdicts import Judged
 
 PATHS = click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
 
@@ -48,7 +48,7 @@ def test(paths: tuple[Path, ...], no_cache: bool, allow: tuple[str, ...]) -> Non
     Exit codes: 0 all held, 1 something failed, 2 wrong usage, 3 could not tell.
     """
     from upcheck.report import verdict
-    from upcheck.rules import alerts_of, repository, suite
+    from upcheck.rules import alerts_of, repository, verdicts
     from upcheck.rules.known import Cache
 
     began = time.monotonic()
@@ -58,7 +58,7 @@ def test(paths: tuple[Path, ...], no_cache: bool, allow: tuple[str, ...]) -> Non
         raise click.UsageError(str(error)) from None
     tool = promtool()
     cache = None if no_cache else Cache(_cache_file(), tool)
-    judged = suite.judge(tool, found, cache, allow)
+    judged = verdicts.judge(tool, found, cache, allow)
     if judged.results:
         names = sorted({name for file in (*found.rules, *found.custom) for name in alerts_of(file)})
         judged.results[0].facts["alerts"] = names  # type: ignore[index]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from upcheck import promtool as tool
-from upcheck.rules import repository, suite
+from upcheck.rules import repository, verdicts
 from upcheck.rules.known import Cache
 from upcheck.rules.reduce import WORTH
 
@@ -216,7 +216,7 @@ def test_small_files_have_the_verdict_of_the_large_one(
     path.write_text(tests)
     whole = tool.test_rules(promtool, [path]).ok
     expected = [(rate > 60) is bool(fires) for _, rate, fires in entries]
-    judged = suite.judge(promtool, repository.find([tmp_path]), None)
+    judged = verdicts.judge(promtool, repository.find([tmp_path]), None)
     assert [result.outcome.value == "held" for result in judged.results] == expected
     assert whole is all(expected)
 
@@ -227,7 +227,7 @@ def test_what_a_rule_reads_of_another_rule_stays(tmp_path: Path, promtool: Path)
     tests += "      - {alertname: Chain, eval_time: 15m, exp_alerts: [{}]}\n"
     (tmp_path / "rules.yml").write_text(rules)
     (tmp_path / "tests.yml").write_text(tests)
-    judged = suite.judge(promtool, repository.find([tmp_path]), None)
+    judged = verdicts.judge(promtool, repository.find([tmp_path]), None)
     assert {result.outcome.value for result in judged.results} == {"held"}
 
 
@@ -239,7 +239,7 @@ def test_the_cache_forgets_what_was_asked_for_least(
         (tmp_path / f"{number}_test.yml").write_text(TESTS)
     (tmp_path / "rules.yml").write_text(RULES)
     cache = Cache(tmp_path / "cache.json", promtool)
-    suite.judge(promtool, repository.find([tmp_path]), cache)
+    verdicts.judge(promtool, repository.find([tmp_path]), cache)
     again = Cache(tmp_path / "cache.json", promtool)
     known = [again.get(tmp_path / f"{number}_test.yml") is not None for number in range(5)]
     assert known == [False, False, True, True, True]
