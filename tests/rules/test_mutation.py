@@ -20,15 +20,13 @@ RULES = """\
 groups:
   - name: one
     rules:
+      - record: job:errors:ratio
+        expr: sum by (job) (rate(errors_total[5m])) / sum by (job) (rate(requests_total[5m]))
       - alert: ErrorRateHigh
         expr: job:errors:ratio > 0.05
         for: 2m
         labels: {severity: critical}
         annotations: {summary: '{{ $labels.job }} fails'}
-"""
-RECORD = """\
-      - record: job:errors:ratio
-        expr: sum by (job) (rate(errors_total[5m])) / sum by (job) (rate(requests_total[5m]))
 """
 TESTS = """\
 rule_files: [rules.yml]
@@ -123,7 +121,7 @@ def test_ids_stay_when_the_file_changes() -> None:
 
 
 def test_survivors_are_told_with_the_test_that_is_missing(written: Write, promtool: Path) -> None:
-    proof = prove(promtool, [written(RULES + RECORD)])
+    proof = prove(promtool, [written(RULES)])
     survived = {one.mutant.after: one.mutant.hint for one in proof.judged if one.verdict == "survived"}
     assert survived["job:errors:ratio > 0.04"] == "no test tells 0.05 from 0.04: add one at 0.045"
     assert survived["job:errors:ratio >= 0.05"] == "no test stands at exactly 0.05: add one"
@@ -140,7 +138,7 @@ groups:
       - {alert: Low, expr: 'a:two < 3', labels: {severity: warning}}
       - {record: 'a:two', expr: 'a:one + on (x) group_left () b', labels: {team: t}}
       - {alert: Low, expr: 'a:two < 2', labels: {severity: critical}, for: 1m}
-      - {alert: Join, expr: 'a * on (x) b > 1'}
+      - {alert: Join, expr: 'a{y=""} * on (x) b > 1'}
   - name: two
     rules:
       - {record: 'a:count', expr: 'count(ALERTS{alertname="Seen"})'}
@@ -169,15 +167,17 @@ tests:
     input_series:
       - {series: 'a{x="1"}', values: 1 2x9}
       - {series: 'b{x="1"}', values: 1x9}
-      - {series: 'b:given', values: 1x9}
+      - {series: 'b{x="2"}', values: 0x9}
+      - {series: 'b:given{x="7"}', values: 3x9}
       - {series: 'c', values: 3x9}
       - {series: 'd', values: 1 _x9}
     promql_expr_test:
+      - {expr: 'a:count', eval_time: 3m}
       - {expr: 'd:self', eval_time: 3m, exp_samples: [{labels: 'd:self', value: 4}]}
       - {expr: 'c:sum', eval_time: 3m, exp_samples: [{labels: '{__name__="c:sum"}', value: 4}]}
     alert_rule_test:
       - {alertname: Join, eval_time: 3m, exp_alerts: [{exp_labels: {x: 1}}]}
-      - {alertname: Given, eval_time: 0m, exp_alerts: [{exp_labels: {x: 1}}]}
+      - {alertname: Given, eval_time: 0m, exp_alerts: [{exp_labels: {x: 1}}, {exp_labels: {x: 7}}]}
       - {alertname: Pattern, eval_time: 3m, exp_alerts: [{}]}
   - interval: 1m
     input_series: [{series: 'a{x="9"}', values: 8x9}]
@@ -212,7 +212,7 @@ def test_the_fast_way_judges_the_shipped_rules_as_the_slow_one(promtool: Path) -
     assert slow(promtool, tests, prove(promtool, [tests]), every=40) == {}  # each takes half a second
 
 
-def test_what_names_would_change_is_judged_alone(written: Write, promtool: Path) -> None:
+def test_what_names_would_change_is_judged_alone(written: Write) -> None:
     relations = Relations(suite.read(written(NASTY, NASTY_TESTS)))
     entangled = {rule.name.text for rule in relations.suite.rules if relations.entangled(relations.closure(rule.name))}
     alerts = {name for name in entangled if ":" not in name}
