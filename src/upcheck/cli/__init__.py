@@ -40,6 +40,7 @@ Examples:
   upcheck tools list                     which promtool, amtool, ... are used
   upcheck rules test ../their-rules      promtool's tests of any directory, without false greens
   upcheck services                       the catalogue: what each service measures
+  upcheck rules mutate                   which changes of the alerting rules no test would notice
   upcheck init my-monitoring             a monitoring repo of your own
 """
 

@@ -1,0 +1,124 @@
+"""`upcheck rules coverage` and `mutate`: what the rule tests prove of the rules."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from upcheck import tools
+from upcheck.cli.repo import settings_here
+from upcheck.cli.rules.asked import JSON, PATHS, found, promtool, style
+from upcheck.result import ExitCode
+from upcheck.settings import Settings
+
+if TYPE_CHECKING:
+    from upcheck.rules.repository import Repository
+
+
+@click.command()
+@PATHS
+@JSON
+@click.option("--fail-under", metavar="SCORE", type=click.FloatRange(0, 1), help="Exit 1 below this score (0 to 1).")
+def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> None:
+    """Change each rule in one place after the other, and tell which changes no test notices.
+
+    PATH is a rule file, a test file or a folder of them (default: the repo's own). The score is the share of changes
+    that a test notices; what is not noticed is shown with the test that would.
+
+    \b
+    Exit codes: 0 all well, 1 score below --fail-under, 2 wrong usage, 3 could not tell.
+    """
+    from upcheck.report import proof
+    from upcheck.rules import mutation
+
+    settings = settings_here()
+    there = _tested(settings, paths)
+    began = time.monotonic()
+    with _could_not_tell(), _progress("mutants") as advance:
+        told = mutation.prove(
+            promtool(settings),
+            there.tests,
+            there.rules,
+            known=settings.root / ".upcheck/mutants.json",
+            advance=advance,
+        )
+    if as_json:
+        click.echo(json.dumps(proof.mutation_facts(told), indent=2))
+    else:
+        for line in proof.mutation_lines(told, time.monotonic() - began, style):
+            click.echo(line)
+    sys.exit(ExitCode.FAILED if fail_under is not None and told.score < fail_under else ExitCode.HELD)
+
+
+@click.command()
+@PATHS
+@JSON
+@click.option("--fail-under", metavar="SHARE", type=click.FloatRange(0, 1), help="Exit 1 below this share (0 to 1).")
+def coverage(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> None:
+    """Tell what the rule tests have seen of the rules, and what not.
+
+    PATH is a rule file, a test file or a folder of them (default: the repo's own). Of an alert a test can see that it
+    fires, keeps silent and is pending, and what its templates become; of an expression, which way each condition goes.
+
+    \b
+    Exit codes: 0 all well, 1 share below --fail-under, 2 wrong usage, 3 could not tell.
+    """
+    from upcheck.report import proof
+    from upcheck.rules import coverage as measured
+
+    settings = settings_here()
+    there = _tested(settings, paths)
+    with _could_not_tell():
+        told = measured.measure(promtool(settings), there.tests, there.rules)
+    if as_json:
+        click.echo(json.dumps(proof.coverage_facts(told), indent=2))
+    else:
+        for line in proof.coverage_lines(told, style):
+            click.echo(line)
+    sys.exit(ExitCode.FAILED if fail_under is not None and told.share < fail_under else ExitCode.HELD)
+
+
+def _tested(settings: Settings, paths: tuple[Path, ...]) -> Repository:
+    """What is found, with tests in it; else a usage error."""
+    there = found(settings, paths)
+    if not there.tests:
+        places = ", ".join(map(str, paths)) or str(settings.root)
+        raise click.UsageError(f"no rule-test file in {places}: name a folder that has rules and their tests")
+    return there
+
+
+@contextlib.contextmanager
+def _could_not_tell() -> Iterator[None]:
+    """Exit 3 with a sentence where nothing can be told."""
+    from upcheck.command import CommandError
+    from upcheck.documents import DocumentError
+    from upcheck.rules.evaluate import EvaluationError
+    from upcheck.rules.mutation import MutationError
+
+    try:
+        yield
+    except (CommandError, DocumentError, tools.ToolError, EvaluationError, MutationError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(ExitCode.UNKNOWN)
+
+
+@contextlib.contextmanager
+def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal; what it yields is told how much is done, of how much."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [MofNCompleteColumn(), TextColumn(unit), BarColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(unit, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
