@@ -16,6 +16,7 @@ import click
 import upcheck
 from upcheck import run as once
 from upcheck.cli.repo import settings_here
+from upcheck.cli.rules import rules
 from upcheck.cli.services import services
 from upcheck.declaration import seconds
 from upcheck.history import History, HistoryError, Streak
@@ -38,6 +39,7 @@ Examples:
   upcheck history                        availability and latency of each check, last 24 hours
   upcheck tools list                     which promtool, amtool, ... are used
   upcheck services                       the catalogue: what each service measures
+  upcheck rules contract monitoring      rules and dashboards, held against what exporters produce
   upcheck init my-monitoring             a monitoring repo of your own
 """
 
@@ -48,6 +50,7 @@ def main() -> None:
     """Monitoring as code, in pytest."""
 
 
+main.add_command(rules)
 main.add_command(services)
 
 
