@@ -15,6 +15,7 @@ from upcheck.result import ExitCode
 if TYPE_CHECKING:
     from upcheck.rules.contract import Series
 
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _TIMEOUT = 10.0  # seconds for an exporter to answer
 
 
@@ -26,10 +27,7 @@ def rules() -> None:
 @rules.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True), metavar="PATH...")
 @click.option("--scrape", "urls", multiple=True, metavar="URL", help="An exporter's /metrics, as it is now.")
-@click.option(
-    "--exposition", "files", multiple=True, metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="What an exporter's /metrics said, saved.",
-)  # fmt: skip
+@click.option("--exposition", "files", multiple=True, metavar="FILE", type=_FILE, help="What /metrics said, saved.")
 @click.option("--retention", metavar="TIME", help="How long Prometheus keeps samples, such as 15d.")
 @click.option("--dead-metrics", is_flag=True, help="Find metrics of the catalogue that nobody reads, too.")
 @click.option("--strict", is_flag=True, help="Exit with 3 where something could not be checked.")

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from upcheck.documents import Mark
 from upcheck.rules.contract.finding import CHECKS, Finding, at_mark
 from upcheck.rules.contract.place import File
-from upcheck.settings import nearest
 
 _COMMENT = re.compile(r"#[ \t]*upcheck:[ \t]*allow[ \t]+(?:contract/)?([a-z-]+)[ \t]*(.*)")
 _DESCRIBED = re.compile(r"upcheck:[ \t]*allow[ \t]+(?:contract/)?([a-z-]+)[ \t]+(?:until|because)[ \t]+\S")
+_CLOSE = 0.85  # how like a check's name a word must be, to be taken for a mistake
 _REASON = re.compile(r"(?:until|because)[ \t]+\S")
 
 
@@ -39,9 +40,10 @@ def read(files: Iterable[File]) -> tuple[list[Allowance], list[Finding]]:
             mark, length = (number, match.start() + 1), len(line) - match.start()
             name = match[1]
             if name not in CHECKS:
-                hint = nearest(name, CHECKS)
-                if "did you mean" in hint:  # others have names of their own, which are not ours to judge
-                    problems.append(at_mark(file, mark, length, "allowance", "no check is called this", hint[2:]))
+                close = get_close_matches(name, CHECKS, n=1, cutoff=_CLOSE)
+                if close:  # other commands have names of their own, which are not ours to judge
+                    fix = f"did you mean '{close[0]}'?"
+                    problems.append(at_mark(file, mark, length, "allowance", "no check is called this", fix))
             elif not _REASON.match(match[2]):
                 fix = f"# upcheck: allow {name} because ... (or: until ...)"
                 problems.append(at_mark(file, mark, length, "allowance", "it gives no reason", fix))

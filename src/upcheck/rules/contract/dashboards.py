@@ -31,13 +31,15 @@ def read(path: Path, found: Found) -> None:
     file = File(path)
     found.files.append(file)
     titles: dict[tuple[str | int, ...], Map] = {}
+    defined: set[tuple[str | int, ...]] = set()  # variables whose `query` says the same once more
     for place, node in mappings(root):
         if "title" in node or "name" in node:
             titles[place] = node
         for key in ("expr", "definition", "query"):
-            query = _query(file, place, node, key, titles, interval)
+            query = None if place[:-1] in defined else _query(file, place, node, key, titles, interval)
             if query is not None:
                 found.queries.append(query)
+                defined |= {place} if key == "definition" else set()
                 break
 
 

@@ -257,7 +257,8 @@ class _Landmarks:
             elif self._peek(1).kind == "string":
                 self._take()
                 value = self._take()
-                landmark.matchers.append((name.span, Span(value.at + 1, len(value.text) - 2)))
+                span = Span(name.at + 1, len(name.text) - 2) if name.kind == "string" else name.span
+                landmark.matchers.append((span, Span(value.at + 1, len(value.text) - 2)))
 
     def _after(self, opened: list[_Landmark | None]) -> bool:
         token = self._take()
