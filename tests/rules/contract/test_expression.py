@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from upcheck.rules.contract.expression import Aggregation, Binary, ExpressionError, Node, Selector, parse
+from upcheck.rules.contract.expression import Aggregation, Binary, Call, Node, Number, Selector, parse
+from upcheck.rules.promql import PromQLError
 
 
 def words(text: str) -> list[tuple[str, str]]:
@@ -31,6 +34,8 @@ def words(text: str) -> list[tuple[str, str]]:
         ('{"a.b", "x.y"="}"}', "Selector a.b"),
         ("sum(rate(a{x=`\\d+`}[5m])) + sum", "Binary +|Aggregation sum|Call rate|Selector a|Selector sum"),
         ("(a and on () b) or vector(5m)", "Binary or|Binary and|Selector a|Selector b|Call vector|Number 5m"),
+        ("a @ start() offset -5m - b", "Binary -|Selector a|Selector b"),
+        ("a[5m] @ 5 offset -5m", "Selector a"),
         ("a atan2 b", "Binary atan2|Selector a|Selector b"),
     ],
 )
@@ -61,8 +66,52 @@ def test_matchers_and_labels_know_where_they_stand() -> None:
 
 @pytest.mark.parametrize("text", ["", "up ==", "sum(", "rate(a)", "a{b=c}", "a[5m", "1 and 2", "a b", '"x" + a'])
 def test_what_is_no_promql_is_refused(text: str) -> None:
-    with pytest.raises(ExpressionError):
+    with pytest.raises(PromQLError):
         parse(text)
+
+
+MODIFIERS = st.sampled_from(["", " offset -5m", " @ end()", " @ start() offset 5m", " offset 1h @ 5"])
+METRICS = st.sampled_from(["up", "a_total{x='1', y=~`\\d`}", '{"a.b"}', "{__name__='a', b!='c'}", "sum", "by_x{}"])
+LABELS = st.sampled_from(["()", "(a)", "(a, on)", "(a,)"])
+LEAVES = st.one_of(st.builds("{}{}".format, METRICS, MODIFIERS), st.just("time()"))
+
+
+def larger(inside: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds("(\n{})".format, inside),
+        st.builds("-{} # by (x)\n".format, inside),
+        st.builds("abs({})".format, inside),
+        st.builds("sum by {}({})".format, LABELS, inside),
+        st.builds("topk(3, {}) without {}".format, inside, LABELS),
+        st.builds("max_over_time(({})[1h:5m]{})".format, inside, MODIFIERS),
+        st.builds("({}) / on {} group_left {} ({})".format, inside, LABELS, LABELS, inside),
+        st.builds(
+            "{} {} {}".format, inside, st.sampled_from(["+", "-", "> bool", "and", "unless ignoring (a)"]), inside
+        ),
+        st.builds("{} > -1.5e3".format, inside),
+    )
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.recursive(LEAVES, larger, max_leaves=12))
+def test_each_node_stands_at_its_own_word(text: str) -> None:
+    try:
+        tree = parse(text)
+    except PromQLError:
+        return  # what was made need not be PromQL: `a and 1`
+    for node in tree.walk():
+        word = text[node.span.at : node.span.at + node.span.length]
+        if isinstance(node, Selector | Call):
+            assert word == node.name
+        elif isinstance(node, Binary | Aggregation):
+            assert word == node.op
+        elif isinstance(node, Number):
+            assert float(word) == abs(node.value)
+        for label in [*getattr(node, "labels", []), *getattr(node, "include", [])]:
+            assert text[label.span.at : label.span.at + label.span.length] == label.name
+        for one in getattr(node, "matchers", []):
+            assert text[one.span.at : one.span.at + one.span.length] == one.name
+            assert text[one.value_span.at : one.value_span.at + one.value_span.length] == one.value
 
 
 def test_a_tree_without_parts_has_no_children() -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from upcheck.documents import DocumentError, Map, Mark, Seq
-from upcheck.rules.contract.expression import ExpressionError, parse
+from upcheck.rules.contract.expression import parse
 from upcheck.rules.contract.place import File, Passage
 from upcheck.rules.contract.produced import Configuration
 from upcheck.rules.contract.reading import VARIABLE, Found, Query, mappings
+from upcheck.rules.promql import PromQLError
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?:\.[\w.]+)?(?::[^}]*)?\}|\[\[(\w+)(?::[^\]]*)?\]\]|\$(\w+)")
 _FUNCTION = re.compile(r"\s*(label_values|query_result|metrics|label_names)\s*\((.*)\)\s*$", re.DOTALL)
@@ -97,7 +98,7 @@ def _resolved(passage: Passage, every: float) -> Passage:
         first = passage.replaced(_pieces(passage.text, every, word))
         try:
             parse(first.text)
-        except ExpressionError:
+        except PromQLError:
             continue  # the next, or the check that reads it says so
         return first
     return first

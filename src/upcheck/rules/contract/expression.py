@@ -1,31 +1,18 @@
-"""PromQL as a tree that knows where its parts stand in the text.
+"""PromQL's tree, whose parts know where they stand in the text.
 
-promql-parser makes the tree and refuses what is no PromQL, but tells no positions. A pass over the tokens finds these:
-its landmarks come in the order in which the tree is walked, so that each node takes the next one.
+`promql` makes the tree and tells the words of the text. The tree is walked as the text was written, so that each node
+finds its own words among those that are left.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import promql_parser
-
-AGGREGATIONS = frozenset(
-    re.findall(
-        r"\w+",
-        "sum avg min max count group stddev stdvar topk bottomk count_values quantile limitk limit_ratio",
-    )
-)
-_SET_OPERATORS = frozenset({"and", "or", "unless", "atan2"})
-_TOKEN = re.compile(
-    r"""(?P<space>\s+|\#[^\n]*)|(?P<string>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|`[^`]*`)|(?P<range>\[[^\]]*\])
-    |(?P<number>0[xX][0-9a-fA-F_]+|(?:\d+(?:ms|[smhdwy]))+|(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)
-    |(?P<word>[a-zA-Z_:][\w:]*)|(?P<mark>=~|!~|==|!=|>=|<=|[-+*/%^<>=(){},@])""",
-    re.VERBOSE,
-)
+from upcheck.rules import promql
+from upcheck.rules.promql import PromQLError, Token
 
 
 class Span(NamedTuple):
@@ -33,10 +20,6 @@ class Span(NamedTuple):
 
     at: int
     length: int
-
-
-class ExpressionError(ValueError):
-    """Text that is no PromQL, and what the parser says of it."""
 
 
 class Label(NamedTuple):
@@ -148,244 +131,151 @@ class Binary(Parent):
 
 
 def parse(text: str) -> Node:
-    """The tree of *text*; raises ExpressionError."""
+    """The tree of *text*; raises PromQLError."""
+    tree = promql.parse(text)
     try:
-        tree = promql_parser.parse(_plain(text))
-    except ValueError as error:
-        raise ExpressionError(str(error)) from None
-    try:
-        return _Pairing(_Landmarks(text).found).node(tree)
-    except (StopIteration, ValueError):
-        raise ExpressionError("its parts can't be told apart: a syntax newer than this release knows") from None
+        return _Places(text).node(tree)
+    except IndexError:
+        raise PromQLError("its parts can't be told apart: it has a syntax that this release does not know") from None
 
 
-def _plain(text: str) -> str:
-    """*text* with its backquoted strings in double quotes: promql-parser sees escapes there, Prometheus none."""
-
-    def requoted(match: re.Match[str]) -> str:
-        token = match[0]
-        if not token.startswith("`"):
-            return token
-        inside = token[1:-1].replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-        return f'"{inside}"'
-
-    return _TOKEN.sub(requoted, text) if "`" in text else text
+_MODIFIERS = ("bool", "on", "ignoring", "group_left", "group_right")
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    at: int
-
-    @property
-    def span(self) -> Span:
-        return Span(self.at, len(self.text))
-
-
-@dataclass(slots=True)
-class _Landmark:
-    kind: str
-    span: Span
-    matchers: list[tuple[Span, Span]] = field(default_factory=list)
-    range: Span | None = None
-    clause: str = ""
-    labels: list[Label] = field(default_factory=list)
-    include: list[Label] = field(default_factory=list)
-
-
-_END = _Token("end", "", 0)
-
-
-class _Landmarks:
-    """One pass over the tokens: *found* has numbers, strings, selectors, calls, aggregations, operators, subqueries."""
+class _Places:
+    """Goes through the words of a text, in the order in which its tree needs them."""
 
     def __init__(self, text: str) -> None:
-        matches = _TOKEN.finditer(text)
-        self._tokens = [_Token(str(m.lastgroup), m[0], m.start()) for m in matches if m.lastgroup != "space"]
+        self._tokens = [token for token in promql.positions(text) if token.kind != "blank"]
+        self._text = text
         self._next = 0
-        self.found: list[_Landmark] = []
-        opened: list[_Landmark | None] = []
-        operand = True  # whether an operand comes next, or what follows one
-        while self._peek() is not _END:
-            operand = self._operand(opened) if operand else self._after(opened)
 
-    def _peek(self, ahead: int = 0) -> _Token:
-        place = self._next + ahead
-        return self._tokens[place] if place < len(self._tokens) else _END
+    def node(self, expr: promql.Expr) -> Node:
+        """The node of *expr*, which is what comes next."""
+        if isinstance(expr, promql.Paren):
+            return self.node(expr.expr)
+        if isinstance(expr, promql.Number):
+            return Number(_span(self._find(("number", "duration"))), expr.value)
+        if isinstance(expr, promql.String):
+            return Text(_span(self._find(("string",))), expr.value)
+        if isinstance(expr, promql.Negation):
+            inside = self.node(expr.expr)
+            return Negation(inside.span, [inside])
+        if isinstance(expr, promql.Call):
+            span = _span(self._find(("function",)))
+            return Call(span, [self.node(one) for one in expr.args], expr.function)
+        return self._others(expr)
 
-    def _take(self) -> _Token:
-        token = self._peek()
-        self._next += 1
-        return token
+    def _others(self, expr: promql.Expr) -> Node:
+        if isinstance(expr, promql.Selector):
+            return self._selector(expr)
+        if isinstance(expr, promql.Subquery):
+            inside = self.node(expr.expr)
+            span = self._range()
+            self._pass_modifiers()
+            return Subquery(span, [inside], expr.range)
+        if isinstance(expr, promql.Aggregation):
+            return self._aggregation(expr)
+        assert isinstance(expr, promql.Binary)
+        return self._binary(expr)
 
-    def _operand(self, opened: list[_Landmark | None]) -> bool:
-        token = self._take()
-        if token.text == "(":
-            opened.append(None)
-            return True
-        if token.text in ("-", "+"):
-            return True
-        if token.text == ")":  # of a call without arguments
-            opened.pop()
-            return False
-        if token.kind in ("number", "string") or token.text.lower() in ("inf", "nan"):
-            self.found.append(_Landmark(token.kind, token.span))
-            return False
-        if token.text.lower() in AGGREGATIONS and self._peek().text in ("(", "by", "without"):
-            landmark = _Landmark("aggregation", token.span)
-            self._clause(landmark)
-        elif self._peek().text == "(":
-            landmark = _Landmark("call", token.span)
-        else:
-            self._selector(token)
-            return False
-        self.found.append(landmark)
-        opened.append(landmark)
-        self._take()
-        return True
+    def _selector(self, expr: promql.Selector) -> Selector:
+        token = self._find(("metric",), ("{",))
+        name_span = _span(token)
+        places = self._matchers() if token.text == "{" or self._comes("{") else []
+        if len(places) > len(expr.matchers):  # one of them is the name
+            name = next(one for one in places if self._word(one[0]) in ("__name__", expr.name))
+            places.remove(name)
+            name_span = name[1]
+        matchers = [
+            Matcher(one.label, one.op, one.value, *place) for one, place in zip(expr.matchers, places, strict=True)
+        ]
+        ranged = self._range() if expr.range is not None else None
+        self._pass_modifiers()
+        within = Span(ranged.at + 1, ranged.length - 2) if ranged else None
+        return Selector(name_span, expr.name, matchers, expr.range, within, expr.offset or 0.0)
 
-    def _selector(self, token: _Token) -> None:
-        landmark = _Landmark("selector", token.span)
-        self.found.append(landmark)
-        if token.text != "{":
-            if self._peek().text != "{":
-                return
+    def _word(self, span: Span) -> str:
+        return self._text[span.at : span.at + span.length]
+
+    def _matchers(self) -> list[tuple[Span, Span]]:
+        """The places of each label and its value; of a name in quotes, twice its own."""
+        found: list[tuple[Span, Span]] = []
+        label: Span | None = None
+        while (token := self._take()).text != "}":
+            if token.kind == "label":
+                label = _within(token)
+            elif token.kind == "string":
+                found.append((label or _within(token), _within(token)))
+                label = None
+        return found
+
+    def _aggregation(self, expr: promql.Aggregation) -> Aggregation:
+        span = _span(self._find(("function",)))
+        first = self._peek() in ("by", "without")
+        labels = self._labels() if first else []
+        parts = [self.node(one) for one in (expr.param, expr.expr) if one is not None]
+        if expr.grouping and not first:
+            self._find((), ("by", "without"))
+            labels = self._labels()
+        return Aggregation(span, parts, expr.op, expr.grouping, labels)
+
+    def _binary(self, expr: promql.Binary) -> Binary:
+        left = self.node(expr.left)
+        made = Binary(_span(self._find((), (expr.op,))), [left], expr.op, expr.matching, [], expr.group)
+        while (word := self._peek()) in _MODIFIERS:
             self._take()
-        while (name := self._take()).text != "}" and name is not _END:
-            if name.kind == "string" and self._peek().text in (",", "}"):  # a metric's name in quotes
-                landmark.matchers.append((name.span, Span(name.at + 1, len(name.text) - 2)))
-            elif self._peek(1).kind == "string":
-                self._take()
-                value = self._take()
-                span = Span(name.at + 1, len(name.text) - 2) if name.kind == "string" else name.span
-                landmark.matchers.append((span, Span(value.at + 1, len(value.text) - 2)))
-
-    def _after(self, opened: list[_Landmark | None]) -> bool:
-        token = self._take()
-        word = token.text.lower()
-        if token.kind == "range":
-            if ":" in token.text:
-                self.found.append(_Landmark("subquery", token.span))
-            else:
-                self.found[-1].range = Span(token.at + 1, len(token.text) - 2)
-        elif word in ("offset", "@"):
-            self._modifier()
-        elif word == ")":
-            landmark = opened.pop() if opened else None
-            if landmark is not None and landmark.kind == "aggregation" and not landmark.clause:
-                self._clause(landmark)
-        elif word == ",":
-            return True
-        elif token.kind == "mark" or word in _SET_OPERATORS:
-            self._operator(token)
-            return True
-        return False
-
-    def _modifier(self) -> None:
-        """Pass over what follows `offset` or `@`."""
-        if self._peek().text in ("-", "+"):
-            self._take()
-        if self._take().text.lower() in ("start", "end"):
-            self._take()
-            self._take()
-
-    def _operator(self, token: _Token) -> None:
-        landmark = _Landmark("operator", token.span)
-        self.found.append(landmark)
-        while (word := self._peek().text.lower()) in ("bool", "on", "ignoring", "group_left", "group_right"):
-            self._take()
-            labels = self._labels() if self._peek().text == "(" and word != "bool" else []
+            labels = self._labels() if word != "bool" and self._peek() == "(" else []
             if word in ("on", "ignoring"):
-                landmark.labels = labels
+                made.labels = labels
             elif word != "bool":
-                landmark.include = labels
-
-    def _clause(self, landmark: _Landmark) -> None:
-        if self._peek().text.lower() in ("by", "without"):
-            landmark.clause = self._take().text.lower()
-            landmark.labels = self._labels()
+                made.include = labels
+        made.parts.append(self.node(expr.right))
+        return made
 
     def _labels(self) -> list[Label]:
-        labels: list[Label] = []
-        self._take()
-        while (token := self._take()).text != ")" and token is not _END:
-            if token.kind == "string":
-                labels.append(Label(token.text[1:-1], Span(token.at + 1, len(token.text) - 2)))
-            elif token.text != ",":
-                labels.append(Label(token.text, token.span))
-        return labels
+        found: list[Label] = []
+        while (token := self._take()).text != ")":
+            if token.kind in ("label", "string"):
+                found.append(Label(token.text.strip("\"'`"), _within(token)))
+        return found
+
+    def _range(self) -> Span:
+        """From a bracket to its other."""
+        begin = self._find((), ("[",)).offset
+        return Span(begin, self._find((), ("]",)).offset + 1 - begin)
+
+    def _pass_modifiers(self) -> None:
+        """Pass over `offset` and `@` with what follows them: a minus there is no operator."""
+        while self._peek() in ("offset", "@"):
+            if self._find(("number", "duration"), ("start", "end")).kind == "function":
+                self._find((), (")",))
+
+    def _peek(self) -> str:
+        return self._tokens[self._next].text.lower() if self._next < len(self._tokens) else ""
+
+    def _comes(self, text: str) -> bool:
+        """Whether *text* is next; it is passed over then."""
+        self._next += (comes := self._peek() == text)
+        return comes
+
+    def _take(self) -> Token:
+        self._next += 1
+        return self._tokens[self._next - 1]
+
+    def _find(self, kinds: Collection[str], texts: Collection[str] = ()) -> Token:
+        """The next word of one of *kinds* or *texts*."""
+        while True:
+            token = self._take()
+            if token.kind in kinds or token.text.lower() in texts:
+                return token
 
 
-_OPERATORS = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
+def _span(token: Token) -> Span:
+    return Span(token.offset, len(token.text))
 
 
-class _Pairing:
-    """Gives each node of promql-parser's tree its landmark."""
-
-    def __init__(self, landmarks: list[_Landmark]) -> None:
-        self._landmarks = iter(landmarks)
-
-    def node(self, tree: Any) -> Node:
-        made: Node = getattr(self, f"_{type(tree).__name__}")(tree)
-        return made
-
-    def _NumberLiteral(self, tree: Any) -> Node:  # noqa: N802 - named after the parser's class, as are those below
-        return Number(next(self._landmarks).span, tree.val)
-
-    def _StringLiteral(self, tree: Any) -> Node:  # noqa: N802
-        return Text(next(self._landmarks).span, tree.val)
-
-    def _ParenExpr(self, tree: Any) -> Node:  # noqa: N802
-        return self.node(tree.expr)
-
-    def _UnaryExpr(self, tree: Any) -> Node:  # noqa: N802
-        inside = self.node(tree.expr)
-        return Negation(inside.span, [inside])
-
-    def _Call(self, tree: Any) -> Node:  # noqa: N802
-        landmark = next(self._landmarks)
-        return Call(landmark.span, [self.node(one) for one in tree.args], tree.func.name)
-
-    def _AggregateExpr(self, tree: Any) -> Node:  # noqa: N802
-        landmark = next(self._landmarks)
-        parts = [self.node(one) for one in (tree.param, tree.expr) if one is not None]
-        return Aggregation(landmark.span, parts, str(tree.op), landmark.clause, landmark.labels)
-
-    def _BinaryExpr(self, tree: Any) -> Node:  # noqa: N802
-        left = self.node(tree.lhs)
-        landmark = next(self._landmarks)
-        made = Binary(landmark.span, [left, self.node(tree.rhs)], str(tree.op))
-        if tree.modifier is not None:
-            made.include = landmark.include
-            card = str(tree.modifier.card).rpartition(".")[2]
-            made.group = {"ManyToOne": "group_left", "OneToMany": "group_right"}.get(card, "")
-            if tree.modifier.matching is not None:
-                made.labels = landmark.labels
-                included = tree.modifier.matching.type == promql_parser.LabelModifierType.Include
-                made.matching = "on" if included else "ignoring"
-        return made
-
-    def _SubqueryExpr(self, tree: Any) -> Node:  # noqa: N802
-        inside = self.node(tree.expr)
-        return Subquery(next(self._landmarks).span, [inside], tree.range.total_seconds())
-
-    def _MatrixSelector(self, tree: Any) -> Node:  # noqa: N802
-        made = self.node(tree.vector_selector)
-        assert isinstance(made, Selector)
-        made.range = tree.range.total_seconds()
-        return made
-
-    def _VectorSelector(self, tree: Any) -> Node:  # noqa: N802
-        landmark = next(self._landmarks)
-        name, name_span = tree.name or "", landmark.span
-        matchers: list[Matcher] = []
-        given = [*tree.matchers.matchers, *(one for either in tree.matchers.or_matchers for one in either)]
-        spans = landmark.matchers
-        for one, (span, value_span) in zip(given, spans, strict=True):
-            op = _OPERATORS[str(one.op).rpartition(".")[2]]
-            if one.name == "__name__" and op == "=":
-                name, name_span = one.value, value_span
-            else:
-                matchers.append(Matcher(one.name, op, one.value, span, value_span))
-        offset = tree.offset.total_seconds() if tree.offset is not None else 0.0
-        return Selector(name_span, name, matchers, None, landmark.range, offset)
+def _within(token: Token) -> Span:
+    """The place of a word without its quotes."""
+    quoted = token.text[0] in "\"'`"
+    return Span(token.offset + quoted, len(token.text) - 2 * quoted)

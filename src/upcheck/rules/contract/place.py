@@ -11,7 +11,8 @@ from typing import Any
 
 from upcheck import documents
 from upcheck.documents import Map, Mark, Seq
-from upcheck.rules.contract.expression import ExpressionError, Node, Span, parse
+from upcheck.rules.contract.expression import Node, Span, parse
+from upcheck.rules.promql import PromQLError
 
 _PROPERTY = re.compile(r"(?:[&!]\S*[ \t]*)*")
 _ESCAPE = re.compile(
@@ -67,7 +68,7 @@ class Passage:
         """It as PromQL; None where it is none, see *problem*."""
         try:
             return parse(self.text)
-        except ExpressionError:
+        except PromQLError:
             return None  # `problem` says why
 
     @property
@@ -75,7 +76,7 @@ class Passage:
         """Why it is no PromQL."""
         try:
             parse(self.text)
-        except ExpressionError as error:
+        except PromQLError as error:
             return str(error)
         return ""
 
