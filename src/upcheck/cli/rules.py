@@ -70,8 +70,9 @@ def contract(
     except room.ExporterError as error:
         click.echo(str(error), err=True)
         sys.exit(ExitCode.UNKNOWN)
-    monitoring = settings_here().monitoring
-    known = [monitoring] if monitoring.is_dir() else []
+    settings = settings_here()
+    ours = any(path.resolve().is_relative_to(settings.root.resolve()) for path in paths)
+    known = [settings.monitoring] if ours and settings.monitoring.is_dir() else []
     try:
         found = room.check(paths, series, context_paths=known, retention=kept, dead_metrics=dead_metrics)
     except PathError as error:

@@ -22,7 +22,7 @@ def lines(report: Report, style: Style) -> Iterator[str]:
         yield ""
     unknown = Counter(finding.sentence for finding in report.unknown)
     for sentence, count in itertools.islice(unknown.items(), _UNKNOWN_SHOWN):
-        yield style("could not check", "yellow") + f"  {_times(count, 'expression')}: {sentence}"
+        yield style("could not check", "yellow") + f"  {_times(count, 'place')}: {sentence}"
     if len(unknown) > _UNKNOWN_SHOWN:
         yield f"                 and for {len(unknown) - _UNKNOWN_SHOWN} more reasons, all of them in --json"
     for error in report.unreadable:

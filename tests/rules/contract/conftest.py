@@ -26,6 +26,8 @@ http_duration_seconds_count{endpoint="/"} 3
 node_load5 0.1
 """
 
+PROMETHEUS = "global: {scrape_interval: 15s, evaluation_interval: 15s}\n"
+
 Run = Callable[..., Report]
 
 
@@ -33,8 +35,11 @@ Run = Callable[..., Report]
 def held(tmp_path: Path) -> Run:
     """`held(files, ...)` writes them and holds them against the exposition."""
 
-    def run(files: dict[str, str], *, exposition: str = EXPOSITION, **options: object) -> Report:
-        for name, text in files.items():
+    def run(
+        files: dict[str, str], *, exposition: str = EXPOSITION, configuration: str = PROMETHEUS, **options: object
+    ) -> Report:
+        own = {} if any(name.endswith("prometheus.yml") for name in files) else {"prometheus.yml": configuration}
+        for name, text in {**own, **files}.items():
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text(text)
         series = read_exposition(exposition, "http") if exposition else []

@@ -212,7 +212,12 @@ def test_a_bad_file_is_found(held: Run, check: str, files: dict[str, str], under
         {"a.yml": alert("up == 0", annotations="{summary: a, runbook_url: 'https://wiki/{{ $labels.job }}'}")},
         {"a.yml": alert("up == 0", labels="{severity: '{{ if $labels.job }}low{{ else }}high{{ end }}'}")},
         {"a.yml": alert("up == 0"), "b.yml": alert("up == 0", labels="{severity: critical}")},
-        {"a.yml": alert("up == 0", annotations=SUMMARY % "{{ with $labels }}{{ .job }}{{ end }} {{/* a note */}}")},
+        {
+            "a.yml": alert(
+                "up == 0",
+                annotations=SUMMARY % '{{ with $labels }}{{ .job }}{{ end }} {{/* a note */}}{{ print "}}" }}',
+            )
+        },
         {"a.yml": alert("up == 0", annotations=SUMMARY % '{{ range $i, $x := query "up" }}{{ $x | value }}{{ end }}')},
         {"a.yml": alert("up == 0", annotations=SUMMARY % '{{ printf "%.2f %s" $value $externalLabels.a | title }}')},
         {"services/shop.yml": SERVICE, "a.yml": alert(PAID % "other")},
@@ -242,6 +247,22 @@ def test_what_no_exporter_was_given_for_is_not_broken(held: Run) -> None:
         "no exporter was given that has metrics beginning with mysql_",
         "no rule was given that records names beginning with team:",
     ]
+
+
+def test_without_a_configuration_a_label_may_be_the_targets(held: Run) -> None:
+    files = {"a.yml": alert("http_in_flight{zone='a'} > 1 and http_in_flight{endpoints='/'} > 1 and up{pod='a'}")}
+    report = held({**files, "p/other-prometheus.yml": "{}"})
+    assert marked(report.findings) == [("unknown-label", "endpoints")]
+    assert [one.sentence for one in report.unknown] == [
+        "no Prometheus configuration was given, whose targets may have zone",
+        "no Prometheus configuration was given, whose targets may have pod",
+    ]
+
+
+def test_a_label_that_the_target_has_too_is_renamed(held: Run) -> None:
+    text = alert("pushed{exported_job='a', job='b'} > 1 or pushed{exported_zone='a'} > 1")
+    report = held({"a.yml": text}, exposition='# TYPE pushed gauge\npushed{job="a"} 1\n')
+    assert marked(report.findings) == [("unknown-label", "exported_zone")]
 
 
 def test_a_slip_in_a_name_is_told_even_where_its_prefix_is_new(held: Run) -> None:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.conftest import ROOT, Repo, Serve, answer
-from tests.rules.contract.conftest import EXPOSITION, alert
+from tests.rules.contract.conftest import EXPOSITION, PROMETHEUS, alert
 from upcheck import run
 from upcheck.settings import Settings
 
@@ -54,6 +54,7 @@ def test_a_slip_in_what_ships_is_found(collector: str, repo: Repo) -> None:
 
 def test_a_finding_is_a_sentence_above_a_caret(repo: Repo, serve: Serve) -> None:
     repo.write("a.yml", BAD)
+    repo.write("monitoring/prometheus.yml", PROMETHEUS)
     url = serve(answer(body=EXPOSITION))
     told = contract(repo.path, "a.yml", "--scrape", f"{url}/metrics")
     assert told.stdout == (
@@ -71,6 +72,7 @@ def test_a_finding_is_a_sentence_above_a_caret(repo: Repo, serve: Serve) -> None
 def test_json_has_all_of_it(repo: Repo) -> None:
     repo.write("a.yml", BAD.replace(" > 5", " > 5 or mysql_up == 0"))
     repo.write("m.txt", EXPOSITION)
+    repo.write("monitoring/prometheus.yml", PROMETHEUS)
     told = contract(repo.path, "a.yml", "--exposition", "m.txt", "--json")
     document = json.loads(told.stdout)
     (finding,) = document["findings"]
@@ -83,7 +85,7 @@ def test_json_has_all_of_it(repo: Repo) -> None:
 def test_what_could_not_be_checked_fails_strict_runs_only(repo: Repo) -> None:
     repo.write("a.yml", alert("mysql_up == 0"))
     plain, strict = contract(repo.path, "a.yml"), contract(repo.path, "a.yml", "--strict")
-    expected = "could not check  1 expression: no exporter was given that has metrics beginning with mysql_\n"
+    expected = "could not check  1 place: no exporter was given that has metrics beginning with mysql_\n"
     assert plain.stdout.startswith(expected)
     assert strict.stdout == plain.stdout
     assert (plain.returncode, strict.returncode) == (0, 3)
@@ -122,6 +124,14 @@ def test_the_repo_s_own_rules_are_known_and_not_judged(repo: Repo) -> None:
     told = contract(repo.path, "board.md", "--exposition", "m.txt")
     assert "did you mean 'job:flight:sum'?" in told.stdout
     assert "dead-recording-rule" not in told.stdout
+
+
+def test_another_s_rules_know_nothing_of_this_repo(repo: Repo, tmp_path: Path) -> None:
+    repo.write("monitoring/prometheus.yml", "scrape_configs: [{job_name: ours}]")
+    (tmp_path / "theirs.yml").write_text(alert("up{job='theirs'} == 0"))
+    repo.write("ours.yml", alert("up{job='theirs'} == 0"))
+    assert contract(repo.path, str(tmp_path / "theirs.yml")).returncode == 0
+    assert "job never has this value" in contract(repo.path, "ours.yml").stdout
 
 
 def test_a_long_line_is_cut_around_the_caret(repo: Repo) -> None:

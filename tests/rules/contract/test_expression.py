@@ -73,7 +73,7 @@ def test_what_is_no_promql_is_refused(text: str) -> None:
 MODIFIERS = st.sampled_from(["", " offset -5m", " @ end()", " @ start() offset 5m", " offset 1h @ 5"])
 METRICS = st.sampled_from(["up", "a_total{x='1', y=~`\\d`}", '{"a.b"}', "{__name__='a', b!='c'}", "sum", "by_x{}"])
 LABELS = st.sampled_from(["()", "(a)", "(a, on)", "(a,)"])
-LEAVES = st.one_of(st.builds("{}{}".format, METRICS, MODIFIERS), st.just("time()"))
+LEAVES = st.one_of(st.builds("{}{}".format, METRICS, MODIFIERS), st.just("vector(1)"))
 
 
 def larger(inside: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -84,7 +84,7 @@ def larger(inside: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
         st.builds("sum by {}({})".format, LABELS, inside),
         st.builds("topk(3, {}) without {}".format, inside, LABELS),
         st.builds("max_over_time(({})[1h:5m]{})".format, inside, MODIFIERS),
-        st.builds("({}) / on {} group_left {} ({})".format, inside, LABELS, LABELS, inside),
+        st.builds("({}) / on {} group_left (z) ({})".format, inside, LABELS, inside),
         st.builds(
             "{} {} {}".format, inside, st.sampled_from(["+", "-", "> bool", "and", "unless ignoring (a)"]), inside
         ),

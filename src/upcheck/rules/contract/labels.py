@@ -119,13 +119,15 @@ class World:
     def _exported(self, name: str) -> Labels:
         series = self.produced.find(name)
         configuration = self.produced.configuration
-        if series is None:  # only a rule's name has a colon
-            return Labels(frozenset() if ":" in name or not name or VARIABLE in name else frozenset(TARGET), None)
+        if series is None:
+            return Labels(possible=None)
         target = frozenset(TARGET) if series.scraped else _NOTHING
         if series.labels is None:
             return Labels(target, None)
         own = frozenset(series.labels)
-        possible = None if configuration.open else own | target | configuration.labels
+        added = target | configuration.labels
+        renamed = {f"exported_{label}" for label in own & added}  # as Prometheus does with what it has itself
+        possible = None if configuration.open else own | added | renamed
         return Labels((own - series.sparse) | target, possible)
 
     def of(self, node: Node) -> Labels:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from upcheck.rules.contract.expression import Aggregation, Binary, Label, Matcher, Node, Selector
 from upcheck.rules.contract.finding import Context, Finding, at, unknown
 from upcheck.rules.contract.labels import is_scalar, may_match
-from upcheck.rules.contract.produced import Series, Values, prefix
+from upcheck.rules.contract.produced import TARGET, Series, Values, prefix
 from upcheck.rules.contract.reading import VARIABLE, Query
 
 _SHOWN = 6  # names in a list
@@ -75,8 +75,12 @@ def _metric(context: Context, query: Query, node: Selector) -> Finding:
 def _matcher(context: Context, query: Query, node: Selector, one: Matcher) -> Iterator[Finding]:
     if one.op == "=" and not one.value:
         return  # asks for series without the label
+    foreign = _without_configuration(context, node, one.name)
+    if foreign == "target":
+        yield unknown(query, f"no Prometheus configuration was given, whose targets may have {one.name}", one.span)
+        return
     labels = context.world.labels_of(node.name) if node.name else context.world.of(node)
-    if not labels.can_have(one.name):
+    if not labels.can_have(one.name) or foreign == "slip":
         if one.op != "=~" or not may_match(one, ""):
             yield _label(context, query, Label(one.name, one.span), node)
         return
@@ -93,6 +97,19 @@ def _matcher(context: Context, query: Query, node: Selector, one: Matcher) -> It
         missing = _never(one, known, values.closed)
     if missing:
         yield _value(query, node, one, missing[0], values)
+
+
+def _without_configuration(context: Context, node: Selector, label: str) -> str:
+    """What *label* is where nobody knows the labels of targets: a `slip` for one of the exporter's, or a `target`'s.
+
+    Empty where there is a configuration, or where the exporter has the label.
+    """
+    series = context.world.series(node.name)
+    if context.world.produced.configuration.given or series is None or series.labels is None:
+        return ""
+    if label in {*series.labels, *TARGET}:
+        return ""
+    return "slip" if get_close_matches(label, series.labels, n=1) else "target"
 
 
 def _values(context: Context, query: Query, node: Selector, label: str) -> Values | None:

@@ -66,7 +66,8 @@ class Series:
 class Configuration:
     """What a Prometheus configuration says: intervals and retention in seconds, labels that targets may have.
 
-    *jobs* are the values of `job`, None where relabelling makes others; *open* tells that labelmap may make any label.
+    *jobs* are the values of `job`, None where relabelling makes others. *open* tells that targets may have any label,
+    by a labelmap, by discovery, or because there is no configuration: then it is not *given*.
     """
 
     scrape_interval: float = SCRAPE_INTERVAL
@@ -74,7 +75,8 @@ class Configuration:
     retention: float | None = None
     labels: set[str] = field(default_factory=set)
     jobs: dict[str, float] | None = None
-    open: bool = False
+    open: bool = True
+    given: bool = False
 
 
 class Produced:
@@ -219,6 +221,8 @@ def read_configuration(path: Path) -> Configuration:
         duration(whole.get("evaluation_interval"), _PROMETHEUS_INTERVAL),
         labels=set(whole.get("external_labels") or {}),
         jobs={},
+        open=False,
+        given=True,
     )
     storage: Any = document
     for key in ("storage", "tsdb", "retention", "time"):

@@ -13,8 +13,8 @@ from upcheck.rules.contract.labels import Labels
 from upcheck.rules.contract.place import Passage
 from upcheck.rules.contract.reading import Query, Rule
 
-_ACTION = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
 _STRING = re.compile(r'"(?:\\.|[^"\\])*"|`[^`]*`')
+_ACTION = re.compile(rf"\{{\{{-?((?:{_STRING.pattern}|.)*?)-?\}}\}}", re.DOTALL)
 _LABEL = re.compile(r"(?:\$labels|\.Labels|\$\.Labels)\.(\w+)")
 _INDEXED = re.compile(r'\bindex\s+(?:\$labels|\.Labels|\$\.Labels)\s+"(\w+)"')
 _VARIABLE = re.compile(r"\$(\w+)")
