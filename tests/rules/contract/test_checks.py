@@ -57,6 +57,8 @@ EXPRESSIONS = [
     ("unknown-label", "sum without (endpoints) (http_in_flight) > 1", "endpoints"),
     ("unknown-label", "http_in_flight * on(path) node_load5 > 1", "path"),
     ("unknown-label", "http_in_flight * on(instance) group_left(zone) node_load5 > 1", "zone"),
+    ("unknown-label", "node_load5 * on(instance) group_right(endpoint) http_in_flight > 1", "endpoint"),
+    ("unknown-label", "max by (le) (histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m]))) > 1", "le"),
     ("unknown-label", "sum by (method) (sum by (status) (rate(http_requests_total[5m]))) > 1", "method"),
     ("unknown-label-value", "rate(http_requests_total{method='PUT'}[5m]) > 1", "PUT"),
     ("unknown-label-value", "rate(http_requests_total{status=~'4..'}[5m]) > 1", "4.."),
@@ -94,6 +96,7 @@ def test_a_bad_expression_is_found(held: Run, check: str, expr: str, under: str)
         'rate(http_requests_total{status=~"5..", method!="PUT"}[5m]) > 1',
         'rate(http_requests_total{status=~"5.*|2.*"}[5m]) > 1',
         'http_in_flight{method=""} > 1',
+        'rate(http_requests_total{method!~"PUT", method!=""}[5m]) > 1',
         'http_in_flight{zone=~".*"} > 1',
         'rate(http_duration_seconds_bucket{le="10"}[5m]) > 1',
         "histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m])) > 9.9",
@@ -221,6 +224,7 @@ def test_a_bad_file_is_found(held: Run, check: str, files: dict[str, str], under
         {"a.yml": alert("up == 0", annotations=SUMMARY % '{{ range $i, $x := query "up" }}{{ $x | value }}{{ end }}')},
         {"a.yml": alert("up == 0", annotations=SUMMARY % '{{ printf "%.2f %s" $value $externalLabels.a | title }}')},
         {"services/shop.yml": SERVICE, "a.yml": alert(PAID % "other")},
+        {"prometheus.yml": PROMETHEUS, "t.yml": TEST % "input_series: [{series: 'up{job=\"any\"}', values: 1}]"},
         {"t.yml": TEST % 'input_series: [{series: \'http_in_flight{job="a", endpoint="/z"}\', values: 1}]'},
     ],
 )
@@ -280,6 +284,24 @@ def test_a_file_that_can_not_be_read_is_told(held: Run) -> None:
     report = held({"a.yml": "groups: [\n", "b.yml": alert("up == 0")})
     assert len(report.unreadable) == 1
     assert report.rules == 1
+
+
+def test_what_promtool_refuses_is_left_to_it(held: Run) -> None:
+    rule = "{alert: Wrong, expr: 1, labels: [a], annotations: {summary: 5, description: b}}"
+    files = {
+        "a.yml": f"groups: [{{name: a, rules: [{rule}, 7]}}, 3]",
+        "t.yml": "rule_files: [a]\ntests: [{input_series: [{series: 5}, 3], promql_expr_test: [{expr: 1}]}, 4]",
+        "b.json": '{"panels": [{"targets": [{"expr": 5}, {"expr": "up == \\ud83d"}], "title": null}]}',
+    }
+    report = held(files)
+    assert marked(report.findings) == [("severity", "Wrong")]
+    assert [one.file.name for one in report.unknown] == ["b.json"]
+
+
+def test_a_resource_of_kubernetes_is_read(held: Run) -> None:
+    rules = textwrap.indent(alert("http_in_fligt > 1"), "  ")
+    report = held({"a.yml": f"kind: PrometheusRule\nspec:\n{rules}"})
+    assert [(one.check, one.line, one.column) for one in report.findings] == [("unknown-metric", 7, 17)]
 
 
 def test_every_check_has_its_section_and_an_example() -> None:

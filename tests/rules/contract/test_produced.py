@@ -79,6 +79,7 @@ def test_prometheus_own_are_known_until_an_exporter_tells() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("global: [a]\nscrape_configs: {a: 1}", (60.0, 60.0, None, set(), {}, False)),
         ("{}", (60.0, 60.0, None, set(), {}, False)),
         ("global: {scrape_interval: 1m30s}", (90.0, 60.0, None, set(), {}, False)),
         (

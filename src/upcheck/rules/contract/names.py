@@ -23,7 +23,7 @@ def check(context: Context) -> Iterator[Finding]:
     for query in context.found.queries:
         tree = query.passage.tree
         if tree is None:
-            yield unknown(query, "not PromQL: " + query.passage.problem)
+            yield unknown(query, query.passage.problem)
             continue
         for node in tree.walk():
             if isinstance(node, Selector):
@@ -84,7 +84,7 @@ def _matcher(context: Context, query: Query, node: Selector, one: Matcher) -> It
         if one.op != "=~" or not may_match(one, ""):
             yield _label(context, query, Label(one.name, one.span), node)
         return
-    if one.op not in ("=", "=~") or VARIABLE in one.value or may_match(one, ""):
+    if VARIABLE in one.value or may_match(one, ""):
         return
     values = _values(context, query, node, one.name)
     if values is None or values.known is None:

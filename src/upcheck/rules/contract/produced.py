@@ -215,7 +215,8 @@ def read_configuration(path: Path) -> Configuration:
     """What the Prometheus configuration at *path* says; raises DocumentError."""
     document = documents.load(path)
     document = document if isinstance(document, Map) else Map()
-    whole = document.get("global") or {}
+    whole = document.get("global")
+    whole = whole if isinstance(whole, Map) else Map()  # promtool is who refuses another thing
     made = Configuration(
         duration(whole.get("scrape_interval"), _PROMETHEUS_INTERVAL),
         duration(whole.get("evaluation_interval"), _PROMETHEUS_INTERVAL),
