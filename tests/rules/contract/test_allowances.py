@@ -48,6 +48,10 @@ def test_a_comment_with_a_reason_allows(held: Run, files: dict[str, str]) -> Non
             ["no check is called this", "no exporter has this label"],
         ),
         (with_comment("# upcheck: allow severity because a"), ["it allows nothing", "no exporter has this label"]),
+        (
+            with_comment("# upcheck: allow unknown-metric because a"),
+            ["it allows nothing", "no exporter has this label"],
+        ),
         (with_comment("# upcheck: allow unknown-label because a", expr="up == 0"), ["it allows nothing"]),
         (with_comment("# upcheck: allow no-assertion because another command reads this", expr="up == 0"), []),
         (with_comment("# upcheck: allow unknown-metric because a", expr="mysql_up == 0"), []),

@@ -43,6 +43,7 @@ slos:
   orders: {about: a, objective: 0.9, window: 30d, good: 'shop_orders_total{plan="paid"}', total: shop_orders_total}
 """
 TEST = "rule_files: [a.yml]\ntests:\n  - %s\n"
+READ = "promql_expr_test: [{expr: 'job:http_requests:rate5m'}]"
 PAID = 'rate(shop_orders_total{plan=~"free|%s"}[5m]) > 1'
 SUMMARY = "{summary: '%s', description: b}"
 
@@ -65,6 +66,7 @@ EXPRESSIONS = [
     ("unknown-label-value", "rate(http_duration_seconds_bucket{le='5'}[5m]) > 1", "5"),
     ("unreachable-threshold", "histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m])) > 10", "10"),
     ("unreachable-threshold", "1e4 < histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m])) * 1000", "1e4"),
+    ("unreachable-threshold", "histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m])) >= 10.5", "10.5"),
     ("short-range", "rate(http_requests_total[20s]) > 1", "20s"),
     ("rate-of-gauge", "increase(http_in_flight[5m]) > 1", "increase"),
     ("gauge-of-counter", "sum(http_requests_total) > 100", "http_requests_total"),
@@ -101,6 +103,9 @@ def test_a_bad_expression_is_found(held: Run, check: str, expr: str, under: str)
         'rate(http_duration_seconds_bucket{le="10"}[5m]) > 1',
         "histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m])) > 9.9",
         "histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m])) < 10",
+        "histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m])) >= 10",
+        "histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m])) * 1000 > 5000",
+        "http_requests_total > http_requests_total offset 1h",
         "rate(http_requests_total[30s]) > 1",
         "deriv(http_in_flight[5m]) > 1",
         "http_requests_total - http_requests_total offset 1h > 5",
@@ -138,6 +143,7 @@ FILES = [
         "job:http_requests:rate5m",
     ),
     ("dead-recording-rule", {"a.yml": rules(RECORDED)}, "job:http_requests:rate5m"),
+    ("dead-recording-rule", {"a.yml": rules(RECORDED), "t.yml": TEST % READ}, "job:http_requests:rate5m"),
     ("dead-recording-rule", {"a.yml": rules(record("a:b:c", "a:b:c > 1"))}, "a:b:c"),
     ("naming", {"a.yml": rules(record("job_requests", "sum(node_load5)"))}, "job_requests"),
     ("naming", {"a.yml": alert("up == 0").replace("Wrong", "'it-is_wrong'")}, "it-is_wrong"),
@@ -190,6 +196,11 @@ FILES = [
         {"t.yml": TEST % "promql_expr_test: [{expr: 'http_in_flight{route=\"1\"}'}]"},
         "route",
     ),
+    (
+        "unknown-label-value",
+        {"t.yml": TEST % "input_series: [{series: 'http_duration_seconds_bucket{le=\"7\"}', values: 1}]"},
+        "7",
+    ),
     ("unknown-metric", {"a.md": "Ask:\n\n```promql\nhttp_in_flight\n  + http_in_fligt\n```\n"}, "http_in_fligt"),
 ]
 
@@ -221,6 +232,7 @@ def test_a_bad_file_is_found(held: Run, check: str, files: dict[str, str], under
                 annotations=SUMMARY % '{{ with $labels }}{{ .job }}{{ end }} {{/* a note */}}{{ print "}}" }}',
             )
         },
+        {"a.yml": alert("up == 0", annotations=SUMMARY % '{{ range query "up" }}{{ .Labels.other }}{{ end }}')},
         {"a.yml": alert("up == 0", annotations=SUMMARY % '{{ range $i, $x := query "up" }}{{ $x | value }}{{ end }}')},
         {"a.yml": alert("up == 0", annotations=SUMMARY % '{{ printf "%.2f %s" $value $externalLabels.a | title }}')},
         {"services/shop.yml": SERVICE, "a.yml": alert(PAID % "other")},
@@ -267,6 +279,35 @@ def test_a_label_that_the_target_has_too_is_renamed(held: Run) -> None:
     text = alert("pushed{exported_job='a', job='b'} > 1 or pushed{exported_zone='a'} > 1")
     report = held({"a.yml": text}, exposition='# TYPE pushed gauge\npushed{job="a"} 1\n')
     assert marked(report.findings) == [("unknown-label", "exported_zone")]
+
+
+def test_a_label_that_some_series_lack_can_still_match(held: Run) -> None:
+    exposition = "# TYPE mixed gauge\nmixed 1\nmixed{zone='a'} 1\n# TYPE all gauge\nall{zone='a'} 1\n".replace("'", '"')
+    texts = {name: alert(f"{name} > 1 and up") for name in ("mixed", "all")}
+    assert held({"a.yml": texts["mixed"]}, exposition=exposition).findings == []
+    assert marked(held({"a.yml": texts["all"]}, exposition=exposition).findings) == [("vanished-labels", "and")]
+
+
+def test_a_recording_rule_s_own_labels_are_known(held: Run) -> None:
+    recorded = RECORDED + "        labels: {team: shop}\n"
+
+    def found(matcher: str) -> list[tuple[str, str]]:
+        alerting = in_group("g", f"job:http_requests:rate5m{{{matcher}}} > 1")
+        return marked(held({"a.yml": rules(recorded, alerting)}).findings)
+
+    assert found("team='shop'") == []
+    assert found("team='shops'") == [("unknown-label-value", "shops")]
+    assert found("teem='shop'") == [("unknown-label", "teem")]
+
+
+def test_a_recording_rule_that_reads_itself_may_have_any_label(held: Run) -> None:
+    text = rules(record("a:b:c", "'a:b:c{x=\"1\"} or up'"), in_group("g", "sum by (y) (a:b:c) > 1"))
+    assert held({"a.yml": text}).findings == []
+
+
+def test_a_template_that_wants_the_alert_s_own_label_is_told_why(held: Run) -> None:
+    (finding,) = held({"a.yml": alert("up == 0", annotations=SUMMARY % "{{ $labels.severity }}")}).findings
+    assert finding.fix == "templates see the expression's labels, not those that the rule adds"
 
 
 def test_a_slip_in_a_name_is_told_even_where_its_prefix_is_new(held: Run) -> None:

@@ -25,7 +25,7 @@ def test_every_expression_of_a_dashboard_is_held_against_what_is_produced(held: 
     assert found(held, OVERVIEW) == [
         ("unknown-metric", "http_request_total", "'Errors' $.__elements.f1b0c3.model.targets[0].expr", 10),
         ("unknown-label", "zone", "'Requests' $.panels[0].panels[0].targets[0].expr", 38),
-        ("short-range", "15s", "'Requests' $.panels[0].panels[0].targets[1].expr", 42),
+        ("short-range", "$__interval", "'Requests' $.panels[0].panels[0].targets[1].expr", 42),
         ("unknown-label", "http_requests_total", "'route' $.templating.list[1].definition", 73),
         ("unknown-metric", "http_in_fligt", "'heavy' $.templating.list[3].query", 79),
     ]
@@ -35,6 +35,17 @@ def test_what_a_variable_hides_could_not_be_checked_and_is_no_finding(held: Run)
     report = held({"dashboard.json": OVERVIEW})
     assert [one.sentence for one in report.unknown] == [
         "no exporter was given that has metrics beginning with process_"
+    ]
+
+
+def test_an_expression_is_shown_as_it_is_written(held: Run) -> None:
+    report = held({"dashboard.json": OVERVIEW})
+    assert [one.excerpt for one in report.findings] == [
+        'sum(rate(http_request_total{status=~"5.."}[$__rate_interval]))',
+        '  rate(http_requests_total{job=~"$job", status=~"[[status]]", "zone"="a"}[${window:raw}])',
+        'rate(http_requests_total{method="${method:regex}"}[$__interval])',
+        'label_values(http_requests_total{job="$job"}, route)',
+        "query_result(topk(3, http_in_fligt))",
     ]
 
 

@@ -43,6 +43,12 @@ def test_each_part_knows_where_it_stands(text: str, expected: str) -> None:
     assert [f"{kind} {word}" for kind, word in words(text)] == expected.split("|")
 
 
+@pytest.mark.parametrize("modifier", ["offset -5m", "@ start() offset -5m", "@ 7 offset -5m", "offset -5m @ end()"])
+def test_a_minus_of_an_offset_is_no_operator(modifier: str) -> None:
+    text = f"a {modifier} - b"
+    assert parse(text).span.at == text.rindex("-")
+
+
 def test_matchers_and_labels_know_where_they_stand() -> None:
     text = "sum by (job, zone) (rate(a{x=\"1\", y!~`\\d`, z=''}[5m])) / on (job) group_right (w) b"
     tree = parse(text)

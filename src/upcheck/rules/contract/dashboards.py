@@ -19,6 +19,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?:\.[\w.]+)?(?::[^}]*)?\}|\[\[(\w+)(?::[^\]]*
 _FUNCTION = re.compile(r"\s*(label_values|query_result|metrics|label_names)\s*\((.*)\)\s*$", re.DOTALL)
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
+_MIXED = ("datasource", "mixed")  # whose targets name their own
 _ANY_TIME = "5m"  # for a variable that stands for a duration
 
 
@@ -78,7 +79,7 @@ def _other_source(place: tuple[str | int, ...], node: Map, titles: dict[tuple[st
         source = one.get("datasource")
         kind = source.get("type") if isinstance(source, Map) else None
         if kind is not None:
-            return kind not in ("prometheus", "grafana", "datasource", "-- Mixed --", "mixed")
+            return "prometheus" not in str(kind) and kind not in _MIXED
     return False
 
 
@@ -107,8 +108,6 @@ def _resolved(passage: Passage, every: float) -> Passage:
 def _pieces(text: str, every: float, word: str) -> Iterator[tuple[str, int]]:
     done = 0
     for match in _VARIABLE.finditer(text):
-        if match[0].startswith("$") and match[3] and match[3].isdigit():
-            continue  # label_replace's $1
         yield text[done : match.start()], done
         yield _value(text, match, every, word), match.start()
         done = match.end()

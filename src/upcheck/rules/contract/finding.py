@@ -89,8 +89,9 @@ def at(query: Query, span: Span, check: str, sentence: str, fix: str = "") -> Fi
     end = passage.mark(span.at + max(1, span.length) - 1)
     length = end[1] - column + 1 if end[0] == line and end[1] >= column else 1
     if query.place:  # JSON has all on one line, in quotes: the expression itself is easier to read
-        begin = passage.text.rfind("\n", 0, span.at) + 1
-        excerpt, caret, length = passage.text[begin:].split("\n")[0], span.at - begin, max(1, span.length)
+        text, (place, length) = (passage.written or passage).text, passage.as_written(span)
+        begin = text.rfind("\n", 0, place) + 1
+        excerpt, caret, length = text[begin:].split("\n")[0], place - begin, max(1, length)
     else:
         excerpt, caret = row.strip(), column - 1 - (len(row) - len(row.lstrip()))
     covers = frozenset({line, query.key_line or line})

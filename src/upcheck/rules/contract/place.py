@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,16 @@ class File:
 
 @dataclass
 class Passage:
-    """*text*, and the mark of each of its characters in *file*."""
+    """*text*, and the mark of each of its characters in *file*.
+
+    One that stands for another, *written*, has in *offsets* where each of its characters is in that one.
+    """
 
     file: File
     text: str
     marks: list[Mark]
+    written: Passage | None = None
+    offsets: list[int] = field(default_factory=list)
 
     def mark(self, offset: int) -> Mark:
         """Line and column of the character at *offset*."""
@@ -56,12 +61,23 @@ class Passage:
 
         A piece that is this text itself keeps its marks; any other is all at its beginning.
         """
-        text, marks = "", list[Mark]()
+        text, offsets = "", list[int]()
+        end = 0
         for piece, at in pieces:
             same = self.text.startswith(piece, at)
-            marks += [self.mark(at + index if same else at) for index in range(len(piece))]
+            offsets += [at + index if same else at for index in range(len(piece))]
             text += piece
-        return Passage(self.file, text, marks or self.marks[:1])
+            end = at + len(piece) if same else at
+        marks = [self.mark(offset) for offset in offsets] or self.marks[:1]
+        offsets = [self.as_written(Span(offset, 0)).at for offset in [*offsets, end]]
+        return Passage(self.file, text, marks, self.written or self, offsets)
+
+    def as_written(self, span: Span) -> Span:
+        """Where *span* is in what it stands for."""
+        if self.written is None:
+            return span
+        begin, end = self.offsets[span.at], self.offsets[min(span.at + span.length, len(self.offsets) - 1)]
+        return Span(begin, end - begin)
 
     @cached_property
     def tree(self) -> Node | None:

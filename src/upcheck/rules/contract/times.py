@@ -37,7 +37,8 @@ def _ranges(context: Context, query: Query, tree: Node) -> Iterator[Finding]:
         if isinstance(selector, Selector) and selector.range is not None and selector.range_span is not None:
             every, what = _interval(context, selector)
             if selector.range < 2 * every:
-                fix = f"{what} every {_text(every)}, {node.name} needs two samples: {_text(4 * every)} bears a lost one"
+                cure = "$__rate_interval" if query.place else _text(4 * every)
+                fix = f"{what} every {_text(every)}, {node.name} needs two samples: {cure} bears a lost one"
                 yield at(query, selector.range_span, "short-range", "a range under two samples' distance", fix)
 
 
