@@ -58,6 +58,7 @@ EXPRESSIONS = [
     ("unknown-label", "sum without (endpoints) (http_in_flight) > 1", "endpoints"),
     ("unknown-label", "http_in_flight * on(path) node_load5 > 1", "path"),
     ("unknown-label", "http_in_flight * on(instance) group_left(zone) node_load5 > 1", "zone"),
+    ("unknown-label", "http_in_flight * on(instance) group_left(endpoint) node_load5 > 1", "endpoint"),
     ("unknown-label", "node_load5 * on(instance) group_right(endpoint) http_in_flight > 1", "endpoint"),
     ("unknown-label", "max by (le) (histogram_quantile(0.9, rate(http_duration_seconds_bucket[5m]))) > 1", "le"),
     ("unknown-label", "sum by (method) (sum by (status) (rate(http_requests_total[5m]))) > 1", "method"),

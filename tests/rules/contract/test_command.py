@@ -134,6 +134,13 @@ def test_another_s_rules_know_nothing_of_this_repo(repo: Repo, tmp_path: Path) -
     assert "job never has this value" in contract(repo.path, "ours.yml").stdout
 
 
+def test_a_configuration_among_the_paths_counts_for_more_than_the_repo_s(repo: Repo) -> None:
+    repo.write("monitoring/prometheus.yml", "scrape_configs: [{job_name: ours}]")
+    repo.write("other/prometheus.yml", "scrape_configs: [{job_name: theirs}]")
+    repo.write("other/rules.yml", alert("up{job='theirs'} == 0"))
+    assert contract(repo.path, "other").returncode == 0
+
+
 def test_a_long_line_is_cut_around_the_caret(repo: Repo) -> None:
     repo.write("m.txt", EXPOSITION)
     many = " or ".join(["http_in_flight > 1"] * 30)
