@@ -41,6 +41,7 @@ Examples:
   upcheck rules test ../their-rules      promtool's tests of any directory, without false greens
   upcheck services                       the catalogue: what each service measures
   upcheck rules mutate                   which changes of the alerting rules no test would notice
+  upcheck rules contract monitoring      rules and dashboards, held against what exporters produce
   upcheck init my-monitoring             a monitoring repo of your own
 """
 

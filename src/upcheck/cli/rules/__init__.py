@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from upcheck.cli.rules.contract import contract
 from upcheck.cli.rules.proof import coverage, mutate
 from upcheck.cli.rules.tests import test
 
@@ -21,5 +22,5 @@ def rules() -> None:
     """
 
 
-for command in (test, coverage, mutate):
+for command in (test, coverage, mutate, contract):
     rules.add_command(command)
