@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from upcheck import documents
+from upcheck.rules import promql
 
 WORTH = 300  # entries times rules, from which the small files cost less
 _DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -63,28 +64,16 @@ def _reached(rules: Sequence[_Rule], series: Collection[str]) -> set[int]:
 
 
 def _read(rule: yaml.Node) -> _Rule:
-    import promql_parser as promql
-
     text = _text(rule, "expr")
     record, alert = _text(rule, "record"), _text(rule, "alert")
     makes = frozenset({record} if record else {"ALERTS", "ALERTS_FOR_STATE"} if alert else ())
-    names: set[str] | None = set()
-
-    def visit(node: object) -> bool:
-        nonlocal names
-        if isinstance(node, promql.VectorSelector) and names is not None:
-            named = node.name or next((one.value for one in node.matchers.matchers if one.name == "__name__"), None)
-            plain = named is not None and _NAME.fullmatch(named) is not None
-            names = {*names, str(named)} if plain else None
-        return True
-
     try:
-        promql.walk(promql.parse(text), visit)
-    except ValueError:  # promtool will say so, too
-        names = None
-    if not names or _FROM_NOTHING.search(text):
-        names = None
-    return _Rule(rule, None if names is None else frozenset(names), makes)
+        found = promql.selectors(promql.parse(text))
+    except promql.PromQLError:  # promtool will say so, too
+        found = []
+    named = all(one.name for one in found)
+    names = frozenset(one.name for one in found) if found and named and not _FROM_NOTHING.search(text) else None
+    return _Rule(rule, names, makes)
 
 
 def _series(test: yaml.Node) -> set[str]:

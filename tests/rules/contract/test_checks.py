@@ -378,3 +378,12 @@ def test_behind_an_alias_the_finding_is_where_the_alias_stands(held: Run) -> Non
     text = alert("&x http_in_fligt > 1") + alert("*x").removeprefix("groups:\n").replace("name: g", "name: h")
     report = held({"a.yml": text.replace("alert: Wrong", "alert: Other", 1)})
     assert [(one.check, one.line) for one in report.findings] == [("unknown-metric", 5), ("unknown-metric", 11)]
+
+
+def test_a_name_of_another_exporter_is_no_slip_of_one_that_is_known(held: Run) -> None:
+    exposition = "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1\n"
+    report = held({"a.yml": alert("rate(edge_cpu_seconds_total[5m]) > 1")}, exposition=exposition)
+    assert report.findings == []
+    assert [one.sentence for one in report.unknown] == ["no exporter was given that has metrics beginning with edge_"]
+    slip = held({"a.yml": alert("rate(proces_cpu_seconds_total[5m]) > 1")}, exposition=exposition)
+    assert marked(slip.findings) == [("unknown-metric", "proces_cpu_seconds_total")]

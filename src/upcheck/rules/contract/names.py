@@ -57,7 +57,9 @@ def _metric(context: Context, query: Query, node: Selector) -> Finding:
     same = sorted(name for name in names if name.startswith(begin))
     recorded = ":" in node.name
     cutoff = 0.6 if same else _CLOSE
-    close = get_close_matches(node.name, same or names, n=1, cutoff=cutoff)
+    slips = get_close_matches(begin, {prefix(name) for name in names})  # node_ is no slip of process_
+    alike = same or [name for name in names if prefix(name) in slips]
+    close = get_close_matches(node.name, alike, n=1, cutoff=cutoff)
     if not same and not close:
         whose = f"no rule was given that records names beginning with {begin}" if recorded else (
             f"no exporter was given that has metrics beginning with {begin}"
