@@ -382,8 +382,8 @@ def test_behind_an_alias_the_finding_is_where_the_alias_stands(held: Run) -> Non
 
 def test_a_name_of_another_exporter_is_no_slip_of_one_that_is_known(held: Run) -> None:
     exposition = "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total 1\n"
-    report = held({"a.yml": alert("rate(edge_cpu_seconds_total[5m]) > 1")}, exposition=exposition)
+    report = held({"a.yml": alert("rate(node_cpu_seconds_total[5m]) > 1")}, exposition=exposition)
     assert report.findings == []
-    assert [one.sentence for one in report.unknown] == ["no exporter was given that has metrics beginning with edge_"]
+    assert [one.sentence for one in report.unknown] == ["no exporter was given that has metrics beginning with node_"]
     slip = held({"a.yml": alert("rate(proces_cpu_seconds_total[5m]) > 1")}, exposition=exposition)
     assert marked(slip.findings) == [("unknown-metric", "proces_cpu_seconds_total")]
