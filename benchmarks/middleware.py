@@ -25,8 +25,8 @@ from upcheck.recording import Recorder
 from upcheck.recording.asgi import RecordRequests
 
 ROUTES = 50
-REQUESTS = 2000  # in a round, spread over the routes
-ROUNDS = 9
+REQUESTS = 500  # in a round, spread over the routes
+ROUNDS = 40  # in turns, and the least counts: what disturbs only adds
 SERVICES = Path(__file__).parents[1] / "monitoring/services"
 
 
