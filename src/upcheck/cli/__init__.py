@@ -16,6 +16,7 @@ import click
 import upcheck
 from upcheck import run as once
 from upcheck.cli.repo import settings_here
+from upcheck.cli.rules import rules
 from upcheck.cli.services import services
 from upcheck.declaration import seconds
 from upcheck.history import History, HistoryError, Streak
@@ -49,6 +50,7 @@ def main() -> None:
 
 
 main.add_command(services)
+main.add_command(rules)
 
 
 def _style(text: str, colour: str) -> str:

@@ -221,9 +221,10 @@ def replaced(expr: Expr, place: Place, node: Expr) -> Expr:
         inner = replaced(expr.args[index], tuple(rest[1:]), node)
         return replace(expr, args=(*expr.args[:index], inner, *expr.args[index + 1 :]))
     inner = replaced(getattr(expr, str(name)), tuple(rest), node)
-    if not rest and isinstance(expr, Binary | Negation | Subquery) and isinstance(inner, Binary | Negation):
-        inner = Paren(inner)
-    return replace(expr, **{str(name): inner})
+    new = replace(expr, **{str(name): inner})
+    if rest or not isinstance(inner, Binary | Negation) or parse(str(new)) == new:
+        return new
+    return replace(expr, **{str(name): Paren(inner)})
 
 
 def rewritten(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:

@@ -1,0 +1,111 @@
+"""`upcheck rules`: what the rule tests prove of the rules."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from upcheck import tools
+from upcheck.cli.repo import settings_here
+from upcheck.result import ExitCode
+from upcheck.settings import Settings
+
+if TYPE_CHECKING:
+    from upcheck.rules.repository import Repository
+
+_paths = click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def rules() -> None:
+    """What the rule tests prove of the alerting rules."""
+
+
+@rules.command()
+@_paths
+@_json
+@click.option("--fail-under", metavar="SCORE", type=click.FloatRange(0, 1), help="Exit 1 below this score (0 to 1).")
+def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> None:
+    """Change each rule in one place after the other, and tell which changes no test notices.
+
+    PATH is a rule file, a test file or a folder of them (default: the repo's own). The score is the share of changes
+    that a test notices; what is not noticed is shown with the test that would.
+
+    \b
+    Exit codes: 0 all well, 1 score below --fail-under, 2 wrong usage, 3 could not tell.
+    """
+    from upcheck.report import proof
+    from upcheck.rules import mutation
+
+    settings = settings_here()
+    found = _found(settings, paths)
+    began = time.monotonic()
+    with _could_not_tell(), _progress("mutants") as advance:
+        told = mutation.prove(
+            _promtool(settings),
+            found.tests,
+            found.rules,
+            known=settings.root / ".upcheck/mutants.json",
+            advance=advance,
+        )
+    if as_json:
+        click.echo(json.dumps(proof.mutation_facts(told), indent=2))
+    else:
+        for line in proof.mutation_lines(told, time.monotonic() - began, lambda text, fg: click.style(text, fg=fg)):
+            click.echo(line)
+    sys.exit(ExitCode.FAILED if fail_under is not None and told.score < fail_under else ExitCode.HELD)
+
+
+def _found(settings: Settings, paths: tuple[Path, ...]) -> Repository:
+    from upcheck.rules import repository
+
+    asked = paths or tuple(path for path in (settings.monitoring, settings.rules_tests) if path.exists())
+    try:
+        found = repository.find(asked)
+    except repository.PathError as error:
+        raise click.UsageError(str(error)) from None
+    if not found.tests:
+        places = ", ".join(map(str, asked)) or str(settings.root)
+        raise click.UsageError(f"no rule-test file in {places}: name a folder that has rules and their tests")
+    return found
+
+
+def _promtool(settings: Settings) -> Path:
+    return tools.ensure(["promtool"], settings)["promtool"].path
+
+
+@contextlib.contextmanager
+def _could_not_tell() -> Iterator[None]:
+    """Exit 3 with a sentence where nothing can be told."""
+    from upcheck.command import CommandError
+    from upcheck.documents import DocumentError
+    from upcheck.rules.mutation import MutationError
+
+    try:
+        yield
+    except (CommandError, DocumentError, tools.ToolError, MutationError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(ExitCode.UNKNOWN)
+
+
+@contextlib.contextmanager
+def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, where that is a terminal; what it yields is told how much is done, of how much."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [MofNCompleteColumn(), TextColumn(unit), BarColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(unit, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

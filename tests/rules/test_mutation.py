@@ -1,0 +1,220 @@
+"""Mutants of rules: which there are, that the fast way judges them as the slow one, and what is told of survivors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.conftest import ROOT
+from upcheck.cli import main
+from upcheck.rules import judging, suite
+from upcheck.rules.judging import Relations
+from upcheck.rules.mutants import Mutant, mutants, step
+from upcheck.rules.mutation import MutationError, Proof, prove
+
+RULES = """\
+groups:
+  - name: one
+    rules:
+      - record: job:errors:ratio
+        expr: sum by (job) (rate(errors_total[5m])) / sum by (job) (rate(requests_total[5m]))
+      - alert: ErrorRateHigh
+        expr: job:errors:ratio > 0.05
+        for: 2m
+        labels: {severity: critical}
+        annotations: {summary: '{{ $labels.job }} fails'}
+"""
+TESTS = """\
+rule_files: [rules.yml]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'errors_total{job="a"}', values: 0+6x20}
+      - {series: 'requests_total{job="a"}', values: 0+100x20}
+    alert_rule_test:
+      - {alertname: ErrorRateHigh, eval_time: 2m}
+      - alertname: ErrorRateHigh
+        eval_time: 3m
+        exp_alerts: [{exp_labels: {severity: critical, job: a}, exp_annotations: {summary: a fails}}]
+"""
+Write = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Write:
+    """Write rules and tests; the path of the tests."""
+
+    def write(rules: str, tests: str = TESTS) -> Path:
+        (tmp_path / "rules.yml").write_text(rules)
+        (tmp_path / "tests.yml").write_text(tests)
+        return tmp_path / "tests.yml"
+
+    return write
+
+
+def of(expr: str, rest: str = "") -> list[Mutant]:
+    """The mutants of an alert with *expr*."""
+    tmp = f"groups: [{{name: a, rules: [{{alert: A, expr: {json.dumps(expr)}{rest}}}]}}]"
+    return [mutant for rule in parsed(tmp) for mutant in mutants(rule, 60)]
+
+
+def parsed(text: str) -> list[suite.Rule]:
+    """The rules in *text*."""
+    import tempfile
+
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        file.write(text)
+        file.flush()
+        return suite.rules_in(Path(file.name))
+
+
+@pytest.mark.parametrize(
+    ("expr", "expected"),
+    [
+        ("a > 0.80", {"a >= 0.80", "a != 0.80", "a <= 0.80", "a > 0.81", "a > 0.79"}),
+        ("up == 0", {"up != 0", "up >= 0", "up == 1", "up == -1"}),
+        ("a > b", {"a >= b", "a != b", "a <= b"}),
+        ("a and b", {"a or b", "a unless b", "a", "b"}),
+        ("a unless b", {"a and b", "a"}),
+        ("rate(a[5m])", {"irate(a[5m])", "increase(a[5m])", "rate(a[2m30s])", "rate(a[10m])"}),
+        ("sum by (x, y) (a)", {"avg by (x, y) (a)", "max by (x, y) (a)", "sum by (y) (a)", "sum by (x) (a)"}),
+        ('a{b="c"}', {"a", 'a{b!="c"}'}),
+        ("a offset 1h", {"a", "a offset 2h"}),
+        ("a * on (x, y) b", {"a / on (x, y) b", "a * on (y) b", "a * on (x) b"}),
+        ("absent(a)", {"a"}),
+        ("topk(3, a)", {"topk(4, a)", "topk(2, a)", "bottomk(3, a)"}),
+        ("-a", {"a"}),
+        ("a * (b - 1)", {"a / (b - 1)", "a * (b + 1)", "a * (b - 2)", "a * (b - 0)"}),
+    ],
+)
+def test_mutants_of_an_expression(expr: str, expected: set[str]) -> None:
+    assert {one.after for one in of(expr) if one.kind != "for"} == expected
+
+
+def test_mutants_of_the_rest_of_a_rule() -> None:
+    found = of("a", ", for: 2m, labels: {severity: critical}, annotations: {summary: x}")
+    assert [(one.kind, one.after) for one in found] == [
+        ("for", "for: 3m"), ("for", "for: 1m"), ("for", "for: 0s"),
+        ("label", ""), ("label", "severity: warning"), ("annotation", ""),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "moved"),
+    [("0.05", "0.01"), ("80", "1"), ("300", "10"), ("3600", "100"), ("0", "1"), ("1", "1"), ("0.950", "0.010")],
+)
+def test_a_threshold_moves_by_its_last_digit_or_a_hundredth(written: str, moved: str) -> None:
+    assert float(step(written)) == float(moved)
+
+
+def test_ids_stay_when_the_file_changes() -> None:
+    text = 'groups: [{name: a, rules: [{alert: A, expr: "a > 1"}]}]'
+    more = 'groups: [{name: b, rules: [{alert: B, expr: "b"}]}, {name: a, rules: [{alert: A, expr: "a  >  1"}]}]'
+    before, after = ([one.id for rule in parsed(one) for one in mutants(rule, 60)] for one in (text, more))
+    assert set(before) <= set(after)
+    assert len(set(after)) == len(after)
+
+
+def test_survivors_are_told_with_the_test_that_is_missing(written: Write, promtool: Path) -> None:
+    proof = prove(promtool, [written(RULES)])
+    survived = {one.mutant.after: one.mutant.hint for one in proof.judged if one.verdict == "survived"}
+    assert survived["job:errors:ratio > 0.04"] == "no test tells 0.05 from 0.04: add one at 0.045"
+    assert survived["job:errors:ratio >= 0.05"] == "no test stands at exactly 0.05: add one"
+    killed = {one.mutant.after for one in proof.judged if one.verdict == "killed"}
+    assert {"job:errors:ratio > 0.06", "for: 3m", "for: 1m", "for: 0s", "severity: warning"} <= killed
+    assert proof.score == proof.counts["killed"] / len(proof.judged)
+
+
+NASTY = """\
+groups:
+  - name: one
+    rules:
+      - {record: 'a:one', expr: 'sum by (x) (a)'}
+      - {alert: Low, expr: 'a:two < 3', labels: {severity: warning}}
+      - {record: 'a:two', expr: 'a:one + on (x) group_left () b', labels: {team: t}}
+      - {alert: Low, expr: 'a:two < 2', labels: {severity: critical}, for: 1m}
+      - {alert: Join, expr: 'a{y=""} * on (x) b > 1'}
+  - name: two
+    rules:
+      - {record: 'a:count', expr: 'count(ALERTS{alertname="Seen"})'}
+      - {alert: Seen, expr: 'a > 5'}
+      - {alert: Told, expr: 'a > 7', annotations: {summary: '{{ with query "a:one" }}{{ . | first | value }}{{ end }}'}}
+      - {record: 'b:given', expr: 'b * 2'}
+      - {alert: Given, expr: 'b:given > 1'}
+      - {record: 'c:sum', expr: 'c + 1'}
+      - {alert: Pattern, expr: '{__name__=~"c:.*"} > 3'}
+      - {record: 'd:self', expr: 'd:self + 1 or d'}
+"""
+NASTY_TESTS = """\
+rule_files: [rules.yml]
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'a{x="1", y="1"}', values: 1x9}
+      - {series: 'a{x="1", y="2"}', values: 1.5x9}
+      - {series: 'b{x="1"}', values: 0x9}
+    promql_expr_test:
+      - {expr: 'a:one', eval_time: 2m, exp_samples: [{labels: 'a:one{x="1"}', value: 2.5}]}
+      - {expr: 'sum(a:two)', eval_time: 2m, exp_samples: [{labels: '{}', value: 2.5}]}
+    alert_rule_test:
+      - {alertname: Low, eval_time: 2m, exp_alerts: [{exp_labels: {x: 1, team: t, severity: warning}}]}
+  - interval: 1m
+    input_series:
+      - {series: 'a{x="1"}', values: 1 2x9}
+      - {series: 'b{x="1"}', values: 1x9}
+      - {series: 'b{x="2"}', values: 0x9}
+      - {series: 'b:given{x="7"}', values: 3x9}
+      - {series: 'c', values: 3x9}
+      - {series: 'd', values: 1 _x9}
+    promql_expr_test:
+      - {expr: 'a:count', eval_time: 3m}
+      - {expr: 'd:self', eval_time: 3m, exp_samples: [{labels: 'd:self', value: 4}]}
+      - {expr: 'c:sum', eval_time: 3m, exp_samples: [{labels: '{__name__="c:sum"}', value: 4}]}
+    alert_rule_test:
+      - {alertname: Join, eval_time: 3m, exp_alerts: [{exp_labels: {x: 1}}]}
+      - {alertname: Given, eval_time: 0m, exp_alerts: [{exp_labels: {x: 1}}, {exp_labels: {x: 7}}]}
+      - {alertname: Pattern, eval_time: 3m, exp_alerts: [{}]}
+  - interval: 1m
+    input_series: [{series: 'a{x="9"}', values: 8x9}]
+    promql_expr_test: [{expr: 'a:count', eval_time: 3m, exp_samples: [{labels: 'a:count', value: 1}]}]
+    alert_rule_test:
+      - {alertname: Seen, eval_time: 3m, exp_alerts: [{exp_labels: {x: 9}}]}
+      - {alertname: Told, eval_time: 3m, exp_alerts: [{exp_labels: {x: 9}, exp_annotations: {summary: 8}}]}
+"""
+
+
+def slow(promtool: Path, tests: Path, proof: Proof, every: int = 1) -> dict[str, tuple[str, str]]:
+    """Where one run for each mutant says otherwise than *proof*: both verdicts, by what the mutant is."""
+    whole = suite.read(tests)
+    found = {}
+    for one in proof.judged[::every]:
+        verdict = judging.alone(promtool, whole, one.mutant)
+        if verdict != one.verdict:
+            found[f"{one.mutant.rule.name.text}: {one.mutant.after}"] = (one.verdict, verdict)
+    return found
+
+
+def test_the_fast_way_judges_as_the_slow_one(written: Write, promtool: Path) -> None:
+    tests = written(NASTY, NASTY_TESTS)
+    proof = prove(promtool, [tests])
+    assert len(proof.judged) > 60
+    assert 0.3 < proof.score < 1
+    assert slow(promtool, tests, proof) == {}
+
+
+def test_the_fast_way_judges_the_shipped_rules_as_the_slow_one(promtool: Path) -> None:
+    tests = ROOT / "rules_tests/system.yml"
+    assert slow(promtool, tests, prove(promtool, [tests]), every=40) == {}  # each takes half a second
+
+
+def test_what_names_would_change_is_judged_alone(written: Write) -> None:
+    relations = Relations(suite.read(written(NASTY, NASTY_TESTS)))
+    entangled = {rule.name.text for rule in relations.suite.rules if relations.entangled(relations.closure(rule.name))}
+    alerts = {name for name in entangled if ":" not in name}
+    assert alerts == {"Seen", "Told", "Pattern"}
+    assert {"b:given", "c:sum"} <= entangled
