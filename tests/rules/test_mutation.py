@@ -143,7 +143,7 @@ groups:
     rules:
       - {record: 'a:count', expr: 'count(ALERTS{alertname="Seen"})'}
       - {alert: Seen, expr: 'a > 5'}
-      - {alert: Told, expr: 'a > 7', annotations: {summary: '{{ with query "a:one" }}{{ . | first | value }}{{ end }}'}}
+      - {alert: Told, expr: 'a > 7', annotations: {summary: '{{ with query "a" }}{{ . | first | value }}{{ end }}'}}
       - {record: 'b:given', expr: 'b * 2'}
       - {alert: Given, expr: 'b:given > 1'}
       - {record: 'c:sum', expr: 'c + 1'}
@@ -159,10 +159,12 @@ tests:
       - {series: 'a{x="1", y="2"}', values: 1.5x9}
       - {series: 'b{x="1"}', values: 0x9}
     promql_expr_test:
+      - {expr: 'vector(1)', eval_time: 2m, exp_samples: [{labels: '{}', value: 1}]}
       - {expr: 'a:one', eval_time: 2m, exp_samples: [{labels: 'a:one{x="1"}', value: 2.5}]}
       - {expr: 'sum(a:two)', eval_time: 2m, exp_samples: [{labels: '{}', value: 2.5}]}
     alert_rule_test:
-      - {alertname: Low, eval_time: 2m, exp_alerts: [{exp_labels: {x: 1, team: t, severity: warning}}]}
+      - {alertname: Seen, eval_time: 2m}
+      - {alertname: Low, eval_time: 2m, exp_alerts: [{exp_labels: {x: 1, team: t, severity: warning}}]}  # of a:two
   - interval: 1m
     input_series:
       - {series: 'a{x="1"}', values: 1 2x9}
@@ -181,7 +183,9 @@ tests:
       - {alertname: Pattern, eval_time: 3m, exp_alerts: [{}]}
   - interval: 1m
     input_series: [{series: 'a{x="9"}', values: 8x9}]
-    promql_expr_test: [{expr: 'a:count', eval_time: 3m, exp_samples: [{labels: 'a:count', value: 1}]}]
+    promql_expr_test:
+      - {expr: 'a', eval_time: 3m, exp_samples: [{labels: 'a{x="9"}', value: 8}]}
+      - {expr: 'a:count', eval_time: 3m, exp_samples: [{labels: 'a:count', value: 1}]}
     alert_rule_test:
       - {alertname: Seen, eval_time: 3m, exp_alerts: [{exp_labels: {x: 9}}]}
       - {alertname: Told, eval_time: 3m, exp_alerts: [{exp_labels: {x: 9}, exp_annotations: {summary: 8}}]}
@@ -199,11 +203,17 @@ def slow(promtool: Path, tests: Path, proof: Proof, every: int = 1) -> dict[str,
     return found
 
 
-def test_the_fast_way_judges_as_the_slow_one(written: Write, promtool: Path) -> None:
-    tests = written(NASTY, NASTY_TESTS)
+def without(text: str, word: str) -> str:
+    """*text* without the lines that have *word*."""
+    return "".join(line for line in text.splitlines(keepends=True) if word not in line)
+
+
+@pytest.mark.parametrize("left_out", ["Told", "a:"])  # a template that asks has all records judged alone
+def test_the_fast_way_judges_as_the_slow_one(written: Write, promtool: Path, left_out: str) -> None:
+    tests = written(without(NASTY, left_out), without(NASTY_TESTS, left_out))
     proof = prove(promtool, [tests])
-    assert len(proof.judged) > 60
-    assert 0.3 < proof.score < 1
+    assert len(proof.judged) > 20
+    assert 0.1 < proof.score < 1
     assert slow(promtool, tests, proof) == {}
 
 
