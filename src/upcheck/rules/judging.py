@@ -93,11 +93,13 @@ class Relations:
         records = _records(closure)
         alerts = {name.text for name in closure if name.kind == "alert"}
         inside = [rule for rule in self.suite.rules if rule.name in closure]
+        beside = [*inside, *self.needed(closure, self.relevant(closure))]
         texts = [rule.expr for rule in inside]
         texts += [text for _, text in self._tests if self._records_read(selectors_of(text)) & records]
         every = [selector for rule in self.suite.rules for selector in rule.selectors] + self._asked
         return (
             any(_sees(selector, records, alerts) for selector in every)
+            or any(promql.reads(one, name) for rule in beside for one in rule.selectors for name in _ALERTS)
             or any("__name__" in text or not _parses(text) for text in texts)
             or any(rule in self._queries for rule in (self.suite.rules if records else inside))
             or bool(records & self._supplied)
