@@ -63,11 +63,11 @@ class Relations:
             found |= more
 
     def needed(self, closure: Collection[Name], entries: Collection[int]) -> set[Rule]:
-        """The recording rules outside *closure* that it, or an expression tested in *entries*, reads."""
+        """The recording rules outside *closure* that it, or an expression of it that *entries* test, reads."""
         names = {name for rule, read in self._reads.items() if rule.name in closure for name in read}
         for index, text in self._tests:
-            if index in entries:
-                names |= self._records_read(selectors_of(text))
+            read = self._records_read(selectors_of(text))
+            names |= read if index in entries and read & _records(closure) else set()
         while True:
             more = {one for rule, read in self._reads.items() if rule.name.text in names for one in read} - names
             if not more:
