@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
 from tests.conftest import ROOT
-from upcheck.cli import main
 from upcheck.rules import judging, suite
 from upcheck.rules.judging import Relations
 from upcheck.rules.mutants import Mutant, mutants, step
-from upcheck.rules.mutation import MutationError, Proof, prove
+from upcheck.rules.mutation import Proof, prove
 
 RULES = """\
 groups:

@@ -52,7 +52,8 @@ def mutation_facts(proof: Proof) -> dict[str, Any]:
 
 def _survivor(one: Judged, style: Style) -> Iterator[str]:
     mutant = one.mutant
-    yield f"{style('SURVIVED', 'red')}  {short(mutant.rule.file)}:{mutant.rule.line}  {mutant.rule.name.text}  [{mutant.id}]"
+    rule = mutant.rule
+    yield f"{style('SURVIVED', 'red')}  {short(rule.file)}:{rule.line}  {rule.name.text}  [{mutant.id}]"
     yield style(f"  - {mutant.before}", "red")
     yield style(f"  + {mutant.after or '(nothing)'}", "green")
-    yield f"  {mutant.hint}, beside {one.tests[0]}" if one.tests else f"  no test looks at {mutant.rule.name.text}"
+    yield f"  {mutant.hint}, beside {one.tests[0]}" if one.tests else f"  no test looks at {rule.name.text}"
