@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import pytest
+from click.testing import CliRunner, Result
 
 from tests.conftest import ROOT
+from upcheck import promtool as promtool_room
+from upcheck.cli import main
+from upcheck.promtool import Verdict
 from upcheck.rules import judging, suite
 from upcheck.rules.judging import Relations
 from upcheck.rules.mutants import Mutant, mutants, step
-from upcheck.rules.mutation import Proof, prove
+from upcheck.rules.mutation import MutationError, Proof, prove
 
 RULES = """\
 groups:
@@ -40,7 +45,12 @@ tests:
         eval_time: 3m
         exp_alerts: [{exp_labels: {severity: critical, job: a}, exp_annotations: {summary: a fails}}]
 """
-Write = Callable[[str, str], Path]
+
+
+class Write(Protocol):
+    """Writes rules and their tests; the path of the tests."""
+
+    def __call__(self, rules: str, tests: str = TESTS) -> Path: ...
 
 
 @pytest.fixture
@@ -226,3 +236,131 @@ def test_what_names_would_change_is_judged_alone(written: Write) -> None:
     alerts = {name for name in entangled if ":" not in name}
     assert alerts == {"Seen", "Told", "Pattern"}
     assert {"b:given", "c:sum"} <= entangled
+
+
+def mutate(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> Result:
+    """`upcheck rules mutate`, in this repo."""
+    monkeypatch.chdir(ROOT)
+    return CliRunner().invoke(main, ["rules", "mutate", *map(str, arguments)])
+
+
+def test_the_shipped_rules_keep_their_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = mutate(monkeypatch, "--fail-under=0.95", "--json")
+    assert told.exit_code == 0, told.output
+    facts = json.loads(told.output)
+    assert facts["killed"] > 150
+    assert facts["notes"] == []
+
+
+def test_a_survivor_is_shown_as_a_diff(written: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = written(RULES)
+    told = mutate(monkeypatch, tests.parent, "--fail-under=0.99")
+    assert told.exit_code == 1
+    lines = told.output.splitlines()
+    at = next(index for index, line in enumerate(lines) if line.endswith("> 0.04"))
+    assert lines[at - 2].startswith(f"SURVIVED  {tests.parent}/rules.yml:7  ErrorRateHigh  [")
+    assert lines[at - 1 : at + 2] == [
+        "  - job:errors:ratio > 0.05",
+        "  + job:errors:ratio > 0.04",
+        f"  no test tells 0.05 from 0.04: add one at 0.045, beside {tests}:4",
+    ]
+    assert "score 0." in lines[-1]
+
+
+def test_an_equivalent_mutant_is_recorded_with_a_reason(written: Write, promtool: Path) -> None:
+    survivor = next(one.mutant for one in prove(promtool, [written(RULES)]).judged if one.verdict == "survived")
+    killed = next(one.mutant for one in prove(promtool, [written(RULES)]).judged if one.verdict == "killed")
+    comments = (
+        f"# upcheck: equivalent {survivor.id} because rates are never exactly that\n"
+        f"# upcheck: equivalent {killed.id} because I say so\n# upcheck: equivalent 00000000 because it was\n"
+    )
+    proof = prove(promtool, [written(RULES + comments)])
+    assert [(one.mutant.id, one.reason) for one in proof.judged if one.verdict == "equivalent"] == [
+        (survivor.id, "rates are never exactly that")
+    ]
+    assert proof.score == proof.counts["killed"] / (len(proof.judged) - 1)
+    assert [note.partition(": ")[2][:28] for note in proof.notes] == [
+        f"{killed.id} is no equivalent, a"[:28],
+        "there is no mutant 00000000:",
+    ]
+
+
+def test_rules_that_no_test_loads_survive(written: Write, tmp_path: Path, promtool: Path) -> None:
+    tests = written(RULES)
+    (tmp_path / "more.yml").write_text('groups: [{name: more, rules: [{alert: More, expr: "up == 0"}]}]')
+    proof = prove(promtool, [tests], [tmp_path / "rules.yml", tmp_path / "more.yml"])
+    more = [one for one in proof.judged if one.mutant.rule.name.text == "More"]
+    assert len(more) == 5
+    assert {(one.verdict, one.tests) for one in more} == {("survived", ())}
+
+
+def test_a_rule_is_judged_by_all_that_load_it(written: Write, tmp_path: Path, promtool: Path) -> None:
+    tests = written(RULES)
+    text = TESTS.replace("0+6x20", "0+5x20").replace("eval_time: 2m}", "eval_time: 9m}")
+    (tmp_path / "boundary.yml").write_text(text[: text.index("      - alertname")])
+    (one, both) = prove(promtool, [tests]), prove(promtool, [tests, tmp_path / "boundary.yml"])
+    assert len(one.judged) == len(both.judged)
+    killed = [{one.mutant.after for one in proof.judged if one.verdict == "killed"} for proof in (one, both)]
+    assert killed[0] < killed[1]
+    assert "job:errors:ratio >= 0.05" in killed[1] - killed[0]
+
+
+def test_verdicts_are_remembered_until_something_changes(
+    written: Write, tmp_path: Path, promtool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[Sequence[Path]] = []
+    run = promtool_room.test_rules
+
+    def counted(tool: Path, files: Sequence[Path]) -> Verdict:
+        runs.append(files)
+        return run(tool, files)
+
+    monkeypatch.setattr(promtool_room, "test_rules", counted)  # the real one runs; it is counted, too
+    known = tmp_path / "known/mutants.json"
+
+    def proven() -> Proof:
+        runs.clear()
+        return prove(promtool, [tmp_path / "tests.yml"], known=known)
+
+    written(RULES)
+    first = proven()
+    assert runs
+    again = proven()
+    assert not runs
+    assert [one.verdict for one in again.judged] == [one.verdict for one in first.judged]
+    written(RULES, TESTS.replace("0+6x20", "0+9x20"))
+    changed = proven()
+    assert runs
+    assert changed.counts["killed"] < first.counts["killed"]
+    known.write_text("[broken")
+    assert proven().counts == changed.counts
+
+
+def test_tests_that_fail_as_they_are_prove_nothing(
+    written: Write, promtool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = written(RULES, TESTS.replace("summary: a fails", "summary: b fails"))
+    with pytest.raises(MutationError, match="fails as it is"):
+        prove(promtool, [tests])
+    told = mutate(monkeypatch, tests.parent)
+    assert (told.exit_code, "mend it first" in told.output) == (3, True)
+
+
+def test_output_that_is_too_long_is_asked_for_in_parts(
+    written: Write, promtool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = prove(promtool, [written(RULES)])
+    monkeypatch.setattr("upcheck.command.MAX_OUTPUT", 3000)  # bytes; 4 MiB take a thousand rules
+    assert prove(promtool, [written(RULES)]).counts == whole.counts
+
+
+def test_labels_are_written_as_they_were(written: Write, promtool: Path) -> None:
+    rules = RULES.replace("severity: critical", "severity: critical, version: 1.10, on: yes")
+    tests = TESTS.replace("severity: critical", "severity: critical, version: 1.10, on: yes")
+    survived = prove(promtool, [written(RULES)]).counts["survived"]
+    assert prove(promtool, [written(rules, tests)]).counts["survived"] == survived > 0
+
+
+def test_a_path_without_tests_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = mutate(monkeypatch, tmp_path)
+    assert (told.exit_code, "no rule-test file in" in told.output) == (2, True)

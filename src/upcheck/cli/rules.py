@@ -64,6 +64,34 @@ def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> 
     sys.exit(ExitCode.FAILED if fail_under is not None and told.score < fail_under else ExitCode.HELD)
 
 
+@rules.command()
+@_paths
+@_json
+@click.option("--fail-under", metavar="SHARE", type=click.FloatRange(0, 1), help="Exit 1 below this share (0 to 1).")
+def coverage(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> None:
+    """Tell what the rule tests have seen of the rules, and what not.
+
+    PATH is a rule file, a test file or a folder of them (default: the repo's own). Of an alert a test can see that it
+    fires, keeps silent and is pending, and what its templates become; of an expression, which way each condition goes.
+
+    \b
+    Exit codes: 0 all well, 1 share below --fail-under, 2 wrong usage, 3 could not tell.
+    """
+    from upcheck.report import proof
+    from upcheck.rules import coverage as measured
+
+    settings = settings_here()
+    found = _found(settings, paths)
+    with _could_not_tell():
+        told = measured.measure(_promtool(settings), found.tests, found.rules)
+    if as_json:
+        click.echo(json.dumps(proof.coverage_facts(told), indent=2))
+    else:
+        for line in proof.coverage_lines(told, lambda text, fg: click.style(text, fg=fg)):
+            click.echo(line)
+    sys.exit(ExitCode.FAILED if fail_under is not None and told.share < fail_under else ExitCode.HELD)
+
+
 def _found(settings: Settings, paths: tuple[Path, ...]) -> Repository:
     from upcheck.rules import repository
 
@@ -87,11 +115,12 @@ def _could_not_tell() -> Iterator[None]:
     """Exit 3 with a sentence where nothing can be told."""
     from upcheck.command import CommandError
     from upcheck.documents import DocumentError
+    from upcheck.rules.evaluate import EvaluationError
     from upcheck.rules.mutation import MutationError
 
     try:
         yield
-    except (CommandError, DocumentError, tools.ToolError, MutationError) as error:
+    except (CommandError, DocumentError, tools.ToolError, EvaluationError, MutationError) as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(ExitCode.UNKNOWN)
 

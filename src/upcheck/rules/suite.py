@@ -99,9 +99,17 @@ class Suite:
 def read(path: Path) -> Suite:
     """The test file at *path* and its rules; raises DocumentError where one can't be read as such."""
     document, node = _read(path)
+    _expect_maps(path, document, "tests")
+    for entry in document.get("tests") or ():
+        _expect_maps(path, entry, "input_series", "alert_rule_test", "promql_expr_test")
+        for test in (*alert_tests(entry), *expr_tests(entry)):
+            _expect_maps(path, test, "exp_alerts", "exp_samples")
+    patterns = document.get("rule_files") or ()
+    if not isinstance(patterns, list | tuple) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise DocumentError(path, "rule_files: expected a list of paths")
     rule_files: dict[Path, Mapping[str, Any]] = {}
     rules: list[Rule] = []
-    for pattern in document.get("rule_files") or ():
+    for pattern in patterns:
         for found in sorted(Path("/").glob(str(path.parent.absolute() / pattern).lstrip("/"))):
             file = found.resolve()
             if file not in rule_files:
@@ -158,12 +166,12 @@ def seconds(text: str) -> float:
 
 def alert_tests(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What stands under `alert_rule_test`."""
-    return [one for one in entry.get("alert_rule_test") or () if isinstance(one, Mapping)]
+    return list(entry.get("alert_rule_test") or ())
 
 
 def expr_tests(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What stands under `promql_expr_test`."""
-    return [one for one in entry.get("promql_expr_test") or () if isinstance(one, Mapping)]
+    return list(entry.get("promql_expr_test") or ())
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], yaml.Node]:
@@ -172,6 +180,14 @@ def _read(path: Path) -> tuple[Mapping[str, Any], yaml.Node]:
     if not isinstance(node, yaml.MappingNode):
         raise DocumentError(path, "expected a mapping")
     return _value(node), node
+
+
+def _expect_maps(path: Path, value: Mapping[str, Any], *names: str) -> None:
+    """Raise DocumentError where what stands under one of *names* is no list of mappings."""
+    for name in names:
+        found = value.get(name)
+        if found is not None and not (isinstance(found, list) and all(isinstance(one, dict) for one in found)):
+            raise DocumentError(path, f"{name}: expected a list of mappings")
 
 
 def _value(node: yaml.Node) -> Any:
@@ -192,6 +208,12 @@ def _value(node: yaml.Node) -> Any:
 
 
 def _rules(file: Path, document: Mapping[str, Any], node: yaml.Node) -> Iterator[Rule]:
+    _expect_maps(file, document, "groups")
+    for value in document.get("groups") or ():
+        _expect_maps(file, value, "rules")
+        for one in value.get("rules") or ():
+            if any(not isinstance(one.get(name) or {}, dict) for name in ("labels", "annotations")):
+                raise DocumentError(file, "labels and annotations: expected mappings")
     groups = _child(node, "groups")
     counted: dict[Name, int] = {}
     for group, (value, group_node) in enumerate(zip(document.get("groups") or (), _items(groups), strict=False)):
