@@ -39,6 +39,7 @@ Examples:
   upcheck history                        availability and latency of each check, last 24 hours
   upcheck tools list                     which promtool, amtool, ... are used
   upcheck services                       the catalogue: what each service measures
+  upcheck rules mutate                   which changes of the alerting rules no test would notice
   upcheck init my-monitoring             a monitoring repo of your own
 """
 
