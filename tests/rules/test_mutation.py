@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -364,3 +365,28 @@ def test_labels_are_written_as_they_were(written: Write, promtool: Path) -> None
 def test_a_path_without_tests_is_wrong_usage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = mutate(monkeypatch, tmp_path)
     assert (told.exit_code, "no rule-test file in" in told.output) == (2, True)
+
+
+def test_nothing_and_what_is_merged_are_read(written: Write, promtool: Path) -> None:
+    rules = RULES.replace("{severity: critical}", "{<<: {team: core}, severity: critical}")
+    tests = TESTS.replace("severity: critical", "severity: critical, team: core").replace("2m}", "2m, exp_alerts: }")
+    proof = prove(promtool, [written(rules, tests + "    promql_expr_test:\n")])
+    assert {one.mutant.before for one in proof.judged if one.mutant.kind == "label"} == {
+        "severity: critical", "team: core",
+    }  # fmt: skip
+    assert slow(promtool, written(rules, tests), proof, every=5) == {}
+
+
+def test_a_mutant_that_promtool_refuses_hides_no_other(written: Write, promtool: Path) -> None:
+    whole = suite.read(written(RULES))
+    rule = whole.rules[1]
+    made = list(mutants(rule, 60))
+    broken = replace(made[0], id="broken", value={**rule.value, "expr": "job:errors:ratio +"})
+    job = judging.job_for(Relations(whole), [broken, *made], asserting=True)
+    assert job is not None
+    found = judging.together(promtool, [job])
+    assert {job.marks[mark].id for mark in found.refused} == {"broken"}
+    judged = prove(promtool, [whole.path]).judged
+    killed = {one.mutant.id for one in judged if one.verdict == "killed" and one.mutant.rule.key == rule.key}
+    assert {job.marks[mark].id for mark in found.killed} == killed
+    assert judging.alone(promtool, whole, broken) == "refused"

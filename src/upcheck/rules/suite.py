@@ -143,7 +143,9 @@ def selectors_of(text: str) -> tuple[promql.Selector, ...]:
 
 
 def written(value: Any) -> str:
-    """*value* in YAML's flow style: mappings, lists, texts, and Plain as it is."""
+    """*value* in YAML's flow style: mappings, lists, texts, None, and Plain as it is."""
+    if value is None:
+        return "null"
     if isinstance(value, Plain):
         return value
     if isinstance(value, str):
