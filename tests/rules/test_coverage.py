@@ -25,6 +25,7 @@ groups:
         labels: {severity: critical}
         annotations: {summary: '{{ $labels.job }} at {{ $value }}', fixed: text}
       - {alert: Other, expr: absent(c)}
+      - {alert: Always, expr: vector(1)}
 """
 ENTRY = """
   - interval: 1m
@@ -80,6 +81,7 @@ def test_what_is_seen_but_not_asserted(tmp_path: Path, promtool: Path) -> None:
     assert states(coverage, "High")["silent"] == "never"
     assert states(coverage, "a:sum") == {"sample": "exercised"}
     assert states(coverage, "Other") == {"fires": "asserted", "silent": "never"}
+    assert states(coverage, "Always") == {"fires": "exercised"}
 
 
 def test_silence_without_data_tells_nothing(tmp_path: Path, promtool: Path) -> None:
@@ -107,7 +109,7 @@ def test_what_is_missing_is_told(tmp_path: Path, promtool: Path) -> None:
     assert "  no test asserts that it is silent before for: 2m is over" in lines
     assert "  no test has `a:sum < 1` of an `or`, alone" in lines
     assert not any("a:sum  " in line for line in lines)  # of which nothing is missing
-    assert lines[-1].startswith("4 rules   ")
+    assert lines[-1].startswith("5 rules   ")
 
 
 def test_a_long_entry_is_sampled_and_says_so(tmp_path: Path, promtool: Path) -> None:

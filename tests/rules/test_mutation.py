@@ -98,6 +98,7 @@ def parsed(text: str) -> list[suite.Rule]:
         ("absent(a)", {"a"}),
         ("topk(3, a)", {"topk(4, a)", "topk(2, a)", "bottomk(3, a)"}),
         ("-a", {"a"}),
+        ("vector(1)", set()),
         ("a * (b - 1)", {"a / (b - 1)", "a * (b + 1)", "a * (b - 2)", "a * (b - 0)"}),
     ],
 )

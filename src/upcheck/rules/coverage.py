@@ -80,7 +80,8 @@ def _points(rule: Rule) -> Iterator[tuple[str, str]]:
         yield "sample", ""
     else:
         yield "fires", ""
-        yield "silent", ""
+        if rule.selectors:  # else it fires always
+            yield "silent", ""
         if seconds(str(rule.value.get("for") or "")):
             yield "pending", ""
         for field_name in ("labels", "annotations"):

@@ -88,7 +88,7 @@ def _mutant(rule: Rule, kind: str, place: str, before: str, after: str, hint: st
 
 def _of_expression(rule: Rule) -> Iterator[Mutant]:
     tree = rule.tree
-    if tree is None:
+    if tree is None or (rule.name.kind == "alert" and not rule.selectors):  # one that fires always, whatever its number
         return
     seen = {str(tree)}
     nodes = dict(promql.walk(tree))
