@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,8 +75,6 @@ def of(expr: str, rest: str = "") -> list[Mutant]:
 
 def parsed(text: str) -> list[suite.Rule]:
     """The rules in *text*."""
-    import tempfile
-
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
         file.write(text)
         file.flush()
