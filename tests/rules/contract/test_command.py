@@ -123,6 +123,7 @@ def test_the_repo_s_own_rules_are_known_and_not_judged(repo: Repo) -> None:
     repo.write("m.txt", EXPOSITION)
     told = contract(repo.path, "board.md", "--exposition", "m.txt")
     assert "did you mean 'job:flight:sum'?" in told.stdout
+    assert "could not read" not in told.stdout
     assert "dead-recording-rule" not in told.stdout
 
 

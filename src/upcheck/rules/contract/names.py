@@ -12,7 +12,7 @@ from upcheck.rules.contract.labels import is_scalar, may_match
 from upcheck.rules.contract.produced import TARGET, Series, Values, prefix
 from upcheck.rules.contract.reading import VARIABLE, Query
 
-_SHOWN = 6  # names in a list
+_SHOWN = 4  # names in a list
 _CLOSE = 0.85  # how like a name of an unknown prefix must be, to be taken for a mistake
 _LITERALS = re.compile(r"\(?([\w|/.:-]*?)\)?")
 _OWN_CHECK = frozenset({"__name__", "job", "instance"})  # of which an exporter tells nothing

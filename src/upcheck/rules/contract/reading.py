@@ -82,7 +82,8 @@ def read(paths: Iterable[Path]) -> Found:
     for path in repo.tests:
         _read(path, _test_file, found)
     for path in repo.aside:
-        _read(path, _other, found)
+        if path.suffix in repository.SUFFIXES:  # a dashboard or a page can be named by itself
+            _read(path, _other, found)
     for path in _others(given):
         _read(path, dashboards.read if path.suffix == ".json" else _page, found)
     return found
