@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,15 @@ def test_the_fixture_s_proofs_count_and_its_failures_show_the_timeline(repo: Rep
     failed.stdout.fnmatch_lines(["*rules       1 failed*"])
 
 
+def test_a_timeline_is_drawn(api: Rules) -> None:
+    root = ET.fromstring(api.play(BAD, until="10m").svg())
+    texts = [one.text for one in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["alert('HighErrorRate', job='a', severity='critical')", "0s", "5m", "10m"]
+    colours = [(one.get("fill"), int(one.get("width", 0))) for one in root.iter("{http://www.w3.org/2000/svg}rect")]
+    assert [width // 12 for _, width in colours] == [1, 5, 5]
+    assert len({colour for colour, _ in colours}) == 3
+
+
 def test_upcheck_check_tells_the_same(repo: Repo) -> None:
     repo.write("monitoring/api.yml", RULES)
     repo.write("rules_tests/test_api.py", TEST % (BAD, "5m"))
@@ -158,3 +168,5 @@ def test_upcheck_check_tells_the_same(repo: Repo) -> None:
     assert told.returncode == 1
     assert "FAILED   test_errors_page" in told.stdout
     assert "rules_tests/test_api.py:" in told.stdout
+    assert "  see    .upcheck/timelines/test_errors_page-1.svg" in told.stdout
+    assert (repo.path / ".upcheck/timelines/test_errors_page-1.svg").read_text().startswith("<svg")

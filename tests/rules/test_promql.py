@@ -143,3 +143,9 @@ def test_words_that_are_keywords_elsewhere() -> None:
 def test_numbers_are_short(value: float, text: str) -> None:
     assert str(Number(value)) == text
     assert parse(text) == parse(str(parse(text)))
+
+
+@pytest.mark.parametrize("text", ["up @ -5", "up @ 1e300", "sum(up @-1)"])
+def test_a_time_that_the_parser_can_not_bear_is_an_error_of_ours(text: str) -> None:
+    with pytest.raises(PromQLError):
+        parse(text)

@@ -27,6 +27,7 @@ from upcheck.settings import Settings
 if TYPE_CHECKING:
     from upcheck.rules.play import Rules
 
+TIMELINES = ".upcheck/timelines"
 _ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
 _PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
 _KIND = f"{FACT}kind"
@@ -97,6 +98,8 @@ def _add_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         facts.update(_failure(item, call.excinfo, report.longreprtext))
         facts.setdefault("code", "assertion" if call.excinfo.errisinstance(AssertionError) else "exception")
+        if drawn := _drawn(item):
+            facts["see"] = drawn
     report.user_properties.extend((FACT + name, value) for name, value in facts.items())
 
 
@@ -109,6 +112,22 @@ def _proven(played: list[Rules]) -> dict[str, object]:
     told |= {"fires": {name for fires, _ in proofs for name in fires}}
     told |= {"silent": {name for _, silent in proofs for name in silent}}
     return {name: sorted(names) for name, names in told.items()}
+
+
+def _drawn(item: pytest.Item) -> str:
+    """Where the timelines that a failed test has played are drawn, as SVG; empty where there are none."""
+    timelines = [timeline for rules in item.stash.get(PLAYED, []) for timeline in rules.timelines]
+    folder = session.settings(item.config).root / TIMELINES
+    paths = []
+    for number, timeline in enumerate(timelines, 1):
+        path = folder / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', item.name)[:100]}-{number}.svg"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(timeline.svg(), encoding="utf-8")
+        except OSError:  # a read-only place: the text shows the same
+            return ""
+        paths.append(str(path.relative_to(item.config.rootpath)))
+    return "  ".join(paths)
 
 
 def make_report(item: pytest.Item, call: pytest.CallInfo[None]) -> pytest.TestReport:

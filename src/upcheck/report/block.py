@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-LABELS = ("asked", "got", "want", "since")
+LABELS = ("asked", "got", "want", "since", "see")
 MAX_LINES = 40
 MAX_COLUMNS = 400
 

@@ -14,8 +14,10 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 from upcheck.declaration import seconds
 from upcheck.rules import alerts_of
@@ -25,6 +27,8 @@ from upcheck.settings import nearest
 MAX_STEPS = 1000  # evaluations in a timeline
 _UNITS = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
 _SPAN = re.compile(r"x(\d+)")
+_CELL = 12  # pixels of an evaluation
+_COLOURS = {".": "#ddd", "p": "#f5c542", "F": "#d64545"}
 _PENDING = 'ALERTS{alertstate="pending"}'
 
 
@@ -247,6 +251,23 @@ class Timeline:
         ruler = "".join(str(time).ljust(5) for time in self.times[::5])
         return "\n".join([f"{'':<{width}}  {ruler}".rstrip(), *(f"{label:<{width}}  {cells}" for label, cells in rows)])
 
+    def svg(self, *names: str) -> str:
+        """The same as a picture for people: grey silent, yellow pending, red firing, with the times below."""
+        rows = self._rows(names)
+        left = 8 * max((len(label) for label, _ in rows), default=0) + 8
+        width, height = left + _CELL * len(self.times) + 8, 20 * len(rows) + 24
+        head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
+        parts = [f'{head} font-family="monospace" font-size="12">']
+        for row, (label, cells) in enumerate(rows):
+            parts.append(f'<text x="4" y="{20 * row + 15}">{escape(label)}</text>')
+            for start, cell, length in _runs(cells):
+                place = f'x="{left + _CELL * start}" y="{20 * row + 4}" width="{_CELL * length}" height="14"'
+                parts.append(f'<rect {place} fill="{_COLOURS[cell]}"/>')
+        below = f'y="{20 * len(rows) + 18}"'
+        ruler = list(enumerate(self.times))[::5]
+        parts += [f'<text x="{left + _CELL * index}" {below}>{time}</text>' for index, time in ruler]
+        return "\n".join([*parts, "</svg>", ""])
+
     def write(self, path: Path) -> None:
         """Write it as a file for promtool: the series, and what fires whenever that changes."""
         tests: list[dict[str, Any]] = []
@@ -340,6 +361,15 @@ def explain(left: object, operator: str, right: object) -> list[str] | None:
         lines += [f"  - {one!r}" for one in expected]
         lines += [f"  + {one!r}" for one in left if one not in right]
     return [*lines, "F fires, p is pending, . is silent", *left.timeline.picture().splitlines()]
+
+
+def _runs(cells: str) -> Iterator[tuple[int, str, int]]:
+    """Where each run of equal cells begins, what it is, and how long."""
+    start = 0
+    for cell, same in groupby(cells):
+        length = len(list(same))
+        yield start, cell, length
+        start += length
 
 
 def _bare(one: Alert) -> Alert:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import promql_parser
@@ -191,12 +192,17 @@ Place = tuple[str | int, ...]  # the way from the root to a node: fields, and pl
 def parse(text: str) -> Expr:
     """The tree of *text*; raises PromQLError."""
     tokens = positions(text)
+    words = [token for token in tokens if token.kind != "blank"]
+    if any((one.text, other.text) == ("@", "-") for one, other in pairwise(words)):  # at which the parser panics
+        raise PromQLError("not read here: a time before 1970 after @")
     try:
         # The parser sees escapes in raw strings, where there are none.
         parsed = promql_parser.parse("".join(_plain(token) for token in tokens))
+        return _as_written(_converted(parsed), words)
+    except PromQLError:
+        raise
     except ValueError as error:
         raise PromQLError(f"not PromQL: {error}") from None
-    return _as_written(_CONVERSIONS[type(parsed)](parsed), [token for token in tokens if token.kind != "blank"])
 
 
 def walk(expr: Expr, place: Place = ()) -> Iterator[tuple[Place, Expr]]:
