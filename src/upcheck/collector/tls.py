@@ -152,7 +152,11 @@ def _curve(context: ssl.SSLContext, given: Mapping[str, Any]) -> None:
     if len(names) > 1:
         raise Refused("curve_preferences", "curve_preferences: Python's ssl takes one curve: name one, or none for all")
     if names:
-        context.set_ecdh_curve(_CURVES[names[0]])
+        try:
+            context.set_ecdh_curve(_CURVES[names[0]])
+        except (ssl.SSLError, ValueError):
+            fix = f"{names[0]} can't be chosen in this {ssl.OPENSSL_VERSION}: leave it out, or name CurveP256"
+            raise Refused("curve_preferences", f"curve_preferences: {fix}") from None
 
 
 def _certificate(context: ssl.SSLContext, given: Mapping[str, Any], files: Mapping[str, Path]) -> None:
