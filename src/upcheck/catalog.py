@@ -158,7 +158,8 @@ def load_all(folder: Path) -> list[Service]:
     for path in sorted([*folder.glob("*.yml"), *folder.glob("*.yaml")]):
         service = load(path)
         if service.name in services:
-            raise DocumentError(path, f"service '{service.name}' is in {services[service.name].path.name}, too")
+            taken = f"service '{service.name}' is in {services[service.name].path.name}, too"
+            raise DocumentError(path, taken, *documents.where(documents.load(path), ["service"]))
         services[service.name] = service
         for name, metric in service.metrics.items():
             other, before = metrics.setdefault(name, (service, metric))
@@ -302,7 +303,9 @@ class _Reader:
         action = given[0]
         value = entry[action]
         if isinstance(value, str) and (value not in fields or fields[value].type == "text"):
-            raise self._error([*place, action], f"'{value}' is no field with a number{nearest(value, fields)}")
+            numbers = [name for name, one in fields.items() if one.type != "text"]
+            fix = nearest(value, numbers) or ": write a number, such as 1"
+            raise self._error([*place, action], f"'{value}' is no field with a number{fix}")
         labels = self._labels([*place, "labels"], entry.get("labels", {}), metric, fields)
         when = entry.get("when", {})
         for key in when:

@@ -62,9 +62,9 @@ def test_rules(promtool: Path, files: Sequence[Path]) -> Verdict:
     return Verdict(answer.code == 0, answer.stderr, frozenset(_HELD.findall(answer.stdout)))
 
 
-def check_rules(promtool: Path, file: Path) -> Verdict:
-    """`promtool check rules`."""
-    return _check([promtool, "check", "rules", file])
+def check_rules(promtool: Path, *files: Path) -> Verdict:
+    """`promtool check rules`: one verdict on all *files*."""
+    return _check([promtool, "check", "rules", *files])
 
 
 def check_config(promtool: Path, file: Path) -> Verdict:

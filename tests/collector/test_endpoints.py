@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 METRICS = ["/metrics", "/api/metrics", "/health/metrics"]
-PATHS = ["/", *METRICS, "/api/metrics/current", "/health", "/api/health", "/ready", "/live"]
+PATHS = [
+    "/",
+    *METRICS,
+    "/api/metrics/current",
+    "/health",
+    "/api/health",
+    "/ready",
+    "/live",
+    "/health/ready",
+    "/health/live",
+]
 WEBHOOK = "/api/monitoring/alerts"
 POSTS = ["/api/events", "/v1/traces", "/v1/metrics"]
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")

@@ -227,7 +227,10 @@ def test_an_exponential_histogram_is_one_too(take: Any, shop: Recorder, samples:
         (counter("shop.carts", 1), "shop.carts comes as a sum, and shop_carts is a gauge"),
         ({"name": "shop.visitors", "summary": {"dataPoints": [{"count": "1"}]}}, "comes as a summary"),
         ({"name": "shop.visitors", "gauge": {"dataPoints": [{"asDouble": "NaN"}]}}, "a finite number, not nan"),
-        ({"name": "shop.carts", "gauge": {"dataPoints": [{"asInt": "1"}]}}, "label 'state': expected text, not None"),
+        (
+            {"name": "shop.carts", "gauge": {"dataPoints": [{"asInt": "1"}]}},
+            "label 'state': expected text, not nothing",
+        ),
         (histogram([1, 2], 3), "one count more than it has bounds"),
         (histogram([1, 2, 3], 3, explicitBounds=[1.0, 0.1]), "rising bounds"),
     ],

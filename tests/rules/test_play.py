@@ -168,5 +168,6 @@ def test_upcheck_check_tells_the_same(repo: Repo) -> None:
     assert told.returncode == 1
     assert "FAILED   test_errors_page" in told.stdout
     assert "rules_tests/test_api.py:" in told.stdout
+    assert "alert('HighErrorRate', job='a', severity='critical')  .pppppFFF" in told.stdout
     assert "  see    .upcheck/timelines/test_errors_page-1.svg" in told.stdout
     assert (repo.path / ".upcheck/timelines/test_errors_page-1.svg").read_text().startswith("<svg")

@@ -243,3 +243,25 @@ def test_the_cache_forgets_what_was_asked_for_least(
     again = Cache(tmp_path / "cache.json", promtool)
     known = [again.get(tmp_path / f"{number}_test.yml") is not None for number in range(5)]
     assert known == [False, False, True, True, True]
+
+
+def test_a_rule_file_that_promtool_refuses_fails_though_its_tests_are_elsewhere(repo: Path) -> None:
+    (repo / "broken.yml").write_text("groups: [{name: a, rules: [{alert: A, expr: 'sum(up > 1', fro: 5m}]}]\n")
+    for _ in range(2):
+        told = type_rules_test(repo, ".")
+        assert told.returncode == 1
+        assert "FAILED   broken.yml: not valid" in told.stdout
+        assert "field fro not found" in told.stdout
+
+
+def test_python_is_said_to_be_left_to_pytest(repo: Path) -> None:
+    (repo / "test_api.py").write_text("def test_errors(rules):\n    assert rules\n")
+    (repo / "test_other.py").write_text("def test_other(http):\n    assert http\n")
+    told = type_rules_test(repo, ".").stdout
+    assert "python      1 with rule tests, which are not run here: `upcheck check` runs them\n" in told
+    assert "aside" not in told
+
+
+def test_another_s_folder_is_left_as_it_was(repo: Path) -> None:
+    type_rules_test(repo, ".")
+    assert {path.name for path in repo.iterdir()} == {"rules.yml", "rules_test.yml", ".cache"}

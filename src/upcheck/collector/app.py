@@ -69,6 +69,8 @@ class Endpoints:
             "/api/health": ("health of every component, same codes", self.full_health),
             "/ready": ("whether to send work here: 200 or 503", self.ready),
             "/live": ("whether the background loop is alive: 200 or 503", self.live),
+            "/health/ready": ("as /ready", self.ready),
+            "/health/live": ("as /live", self.live),
             **parts.services.gets,
         }
 

@@ -25,7 +25,7 @@ from upcheck.result import FACT, UNKNOWN, Kind, Outcome, Result, fold
 from upcheck.settings import Settings
 
 if TYPE_CHECKING:
-    from upcheck.rules.play import Rules
+    from upcheck.rules.play import Rules, Timeline
 
 TIMELINES = ".upcheck/timelines"
 _ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
@@ -98,8 +98,9 @@ def _add_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         facts.update(_failure(item, call.excinfo, report.longreprtext))
         facts.setdefault("code", "assertion" if call.excinfo.errisinstance(AssertionError) else "exception")
-        if drawn := _drawn(item):
-            facts["see"] = drawn
+        if timelines := [one for rules in item.stash.get(PLAYED, []) for one in rules.timelines]:
+            facts["diff"] = f"F fires, p is pending, . is silent\n{timelines[-1].picture()}"
+            facts["see"] = _drawn(item, timelines)
     report.user_properties.extend((FACT + name, value) for name, value in facts.items())
 
 
@@ -114,9 +115,8 @@ def _proven(played: list[Rules]) -> dict[str, object]:
     return {name: sorted(names) for name, names in told.items()}
 
 
-def _drawn(item: pytest.Item) -> str:
-    """Where the timelines that a failed test has played are drawn, as SVG; empty where there are none."""
-    timelines = [timeline for rules in item.stash.get(PLAYED, []) for timeline in rules.timelines]
+def _drawn(item: pytest.Item, timelines: list[Timeline]) -> str:
+    """Where the *timelines* that a failed test has played are drawn, as SVG."""
     folder = session.settings(item.config).root / TIMELINES
     paths = []
     for number, timeline in enumerate(timelines, 1):
@@ -202,7 +202,7 @@ def _named(error: BaseException) -> dict[str, object]:
 def _first_error(told: str) -> str:
     """What pytest says after its E, in the first such line of a report."""
     line = next((line for line in told.splitlines() if line.startswith("E  ")), "")
-    return line.removeprefix("E").strip().removeprefix("AssertionError: ")
+    return _ERROR_CLASS.sub("", line.removeprefix("E").strip()).removeprefix("AssertionError: ")
 
 
 def _collect_error(told: str) -> tuple[str, int]:

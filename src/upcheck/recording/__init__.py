@@ -24,7 +24,7 @@ REPLACED = Family(
     ("metric", "label"),
     "Samples whose label became `other`: its value is not listed, or one too many.",
 )
-EVENTS = Family("upcheck_recorded_total", "counter", ("service",), "Events and samples that were taken in.")
+EVENTS = Family("upcheck_recorded_total", "counter", ("service",), "Events and samples that came in over HTTP.")
 LAST = Family(
     "upcheck_last_recorded_timestamp_seconds", "gauge", ("service",), "When the service last told something, unix time."
 )
@@ -83,7 +83,8 @@ class Recorder:
             if value is None and label.values and len(label.values) == 1:
                 value = label.values[0]
             if not isinstance(value, str):
-                raise RecordingError(f"{name}: label '{label.name}': expected text, not {value!r:.80}")
+                got = "nothing" if value is None else f"{value!r:.80}"
+                raise RecordingError(f"{name}: label '{label.name}': expected text, not {got}")
             values.append(value)
         for label_name in labels:
             if label_name not in family.replaced:
@@ -170,7 +171,7 @@ class Recorder:
         name, labels = fields.pop("metric", None), fields.pop("labels", {})
         if not isinstance(name, str) or not isinstance(labels, dict) or len(fields) != 1:
             raise RecordingError(
-                "expected an event with its fields, or a metric, its labels and one of add, set, observe"
+                "expected an event with its fields, or a metric with add, set or observe, and its labels under 'labels'"
             )
         ((action, value),) = fields.items()
         self.record(name, action, value, labels)
@@ -178,6 +179,8 @@ class Recorder:
     def _unknown(self, service: object, event: object) -> RecordingError:
         if not isinstance(service, str) or service not in self.services:
             fix = nearest(service, self.services) if isinstance(service, str) and len(service) < 200 else ""
+            if service is None:
+                return RecordingError("service: expected the name of one, not nothing")
             return RecordingError(f"service: {service!r:.80} is in no file of the catalogue{fix}")
         events = self.services[service].events
         fix = nearest(event, events) if isinstance(event, str) and len(event) < 200 else ""

@@ -88,7 +88,8 @@ def evaluate(
         )
     told = list(_told(answer.stderr.splitlines()))
     if len(told) != sum(len(one.queries) + len(one.alerts) for one in questions):
-        raise EvaluationError(answer.stderr.strip() or "promtool said nothing")
+        said = [line.strip() for line in answer.stderr.splitlines() if line.strip() not in ("", "FAILED:")]
+        raise EvaluationError("; ".join(said) or "promtool said nothing")
     answers = []
     for question in questions:
         alerts, told = told[: len(question.alerts)], told[len(question.alerts) :]

@@ -17,6 +17,7 @@ _TOP = re.compile(rb"^([A-Za-z_]+)[ \t]*:", re.MULTILINE)
 _TEMPLATE = re.compile(
     rb"^[ \t]*\{\{-?[ \t]*(if|range|define|include|with|end|template|toYaml|\$)|\{%-?[ \t]*\w", re.MULTILINE
 )
+_PLAYS = re.compile(rb"^def test_\w+\([^)]*\brules\b", re.MULTILINE)
 _CUSTOM = re.compile(rb"^kind[ \t]*:[ \t]*[\"']?PrometheusRule\b", re.MULTILINE)
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -27,12 +28,16 @@ class PathError(Exception):
 
 @dataclass(slots=True)
 class Repository:
-    """What was found: *custom* are PrometheusRule resources; *aside* are templates and other YAML, each with why."""
+    """What was found: *custom* are PrometheusRule resources; *aside* are templates and other YAML, each with why.
+
+    *python* are tests that play rules: pytest's to run.
+    """
 
     rules: list[Path] = field(default_factory=list)
     tests: list[Path] = field(default_factory=list)
     custom: list[Path] = field(default_factory=list)
     aside: dict[Path, str] = field(default_factory=dict)
+    python: list[Path] = field(default_factory=list)
 
 
 def find(paths: Iterable[Path]) -> Repository:
@@ -40,12 +45,13 @@ def find(paths: Iterable[Path]) -> Repository:
     found = Repository()
     for path in dict.fromkeys(file for one in paths for file in _files(one)):
         try:
-            kind = kind_of(path.read_bytes())
+            content = path.read_bytes()
+            kind = kind_of(content) if path.suffix != ".py" else _kind_of_python(content)
         except OSError as error:
             raise PathError(f"{path} can't be read: {error.strerror}") from None
-        if kind in ("rules", "tests", "custom"):
+        if kind in ("rules", "tests", "custom", "python"):
             getattr(found, kind).append(path)
-        else:
+        elif path.suffix != ".py":
             found.aside[path] = kind
     return found
 
@@ -62,6 +68,10 @@ def kind_of(content: bytes) -> str:
     if _TEMPLATE.search(content):
         return "a template"
     return "rules" if b"groups" in keys else "no rules"
+
+
+def _kind_of_python(content: bytes) -> str:
+    return "python" if _PLAYS.search(content) else "no rules"
 
 
 def _flow_keys(content: bytes) -> set[bytes]:
@@ -101,5 +111,5 @@ def _files(path: Path) -> Iterator[Path]:
             continue
         if entry.is_dir() and not entry.is_symlink():
             yield from _files(entry)
-        elif entry.suffix in SUFFIXES and entry.is_file():
+        elif entry.is_file() and (entry.suffix in SUFFIXES or entry.match("test_*.py")):
             yield entry

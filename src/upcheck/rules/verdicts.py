@@ -40,10 +40,24 @@ def judge(tool: Path, found: Repository, cache: Cache | None, allowed: Collectio
             except DocumentError as error:
                 results += _unread(tool, path, error, allowed)
         judging.begin(files)
+        results += _rule_files(tool, found.rules, cache)
         results += [result for file in files for result in _judged(judging, file)]
     finally:
         judging.close()
     return Judged(results, len(known))
+
+
+def _rule_files(tool: Path, files: Sequence[Path], cache: Cache | None) -> Iterator[Result]:
+    """The rule files that promtool refuses. What it accepts is remembered: one run for all that are new."""
+    new = [file for file in files if cache is None or cache.get(file) is None]
+    verdicts = dict.fromkeys(new, promtool.check_rules(tool, *new)) if new else {}
+    if not all(verdict.ok for verdict in verdicts.values()):
+        verdicts = {file: promtool.check_rules(tool, file) for file in new}
+    for file, verdict in verdicts.items():
+        if not verdict.ok:
+            yield _result(file, 1, file.name, Outcome.FAILED, "not valid", got=verdict.text)
+        elif cache is not None:
+            cache.put(file, (), ())
 
 
 def _remembered(path: Path, told: Sequence[Told]) -> Iterator[Result]:

@@ -149,3 +149,9 @@ def test_a_long_line_is_cut_around_the_caret(repo: Repo) -> None:
     told = contract(repo.path, "a.yml", "--exposition", "m.txt").stdout.splitlines()
     assert max(map(len, told[:2])) <= 162
     assert told[1][told[2].index("^") :].startswith("http_in_fligt")
+
+
+def test_an_empty_folder_is_not_healthy(repo: Repo) -> None:
+    (repo.path / "empty").mkdir()
+    told = contract(repo.path, "empty")
+    assert (told.returncode, told.stderr) == (3, "nothing was read, so nothing is known\n")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from upcheck.result import ExitCode
-from upcheck.settings import Settings
+from upcheck.settings import Settings, declared
 
 if TYPE_CHECKING:
     from upcheck.rules.repository import Repository
@@ -29,10 +31,19 @@ def found(settings: Settings, paths: tuple[Path, ...]) -> Repository:
         raise click.UsageError(str(error)) from None
 
 
+def memory(settings: Settings) -> Path:
+    """Where things are remembered: in a monitoring repo; of another's folder, in the user's cache."""
+    if declared(settings.root):
+        return settings.root / ".upcheck"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "upcheck"
+
+
 def promtool(settings: Settings) -> Path:
     """The path of promtool, fetched if need be; ends with exit code 3 where it can't be had."""
     from upcheck import tools
 
+    if not declared(settings.root) and "UPCHECK_TOOLS" not in os.environ:
+        settings = replace(settings, tools=memory(settings) / "tools")
     try:
         return tools.ensure(("promtool",), settings, say=lambda text: click.echo(text, err=True))["promtool"].path
     except tools.ToolError as error:

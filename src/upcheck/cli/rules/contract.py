@@ -80,6 +80,9 @@ def contract(
             click.echo(line)
     if found.findings:
         sys.exit(ExitCode.FAILED)
+    if not found.queries:
+        click.echo("nothing was read, so nothing is known", err=True)
+        sys.exit(ExitCode.UNKNOWN)
     sys.exit(ExitCode.UNKNOWN if strict and (found.unknown or found.unreadable) else ExitCode.HELD)
 
 

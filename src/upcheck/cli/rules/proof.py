@@ -14,7 +14,7 @@ import click
 
 from upcheck import tools
 from upcheck.cli.repo import settings_here
-from upcheck.cli.rules.asked import JSON, PATHS, found, promtool, style
+from upcheck.cli.rules.asked import JSON, PATHS, found, memory, promtool, style
 from upcheck.result import ExitCode
 from upcheck.settings import Settings
 
@@ -46,7 +46,7 @@ def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> 
             promtool(settings),
             there.tests,
             there.rules,
-            known=settings.root / ".upcheck/mutants.json",
+            known=memory(settings) / "mutants.json",
             advance=advance,
         )
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import Counter
@@ -12,9 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from upcheck.cli.repo import settings_here
-from upcheck.cli.rules.asked import PATHS, found, promtool, style
+from upcheck.cli.rules.asked import PATHS, found, memory, promtool, style
 from upcheck.result import exit_code
-from upcheck.settings import Settings
 
 if TYPE_CHECKING:
     from upcheck.rules.repository import Repository
@@ -44,7 +42,7 @@ def test(paths: tuple[Path, ...], no_cache: bool, allow: tuple[str, ...]) -> Non
     settings = settings_here()
     there = found(settings, paths)
     tool = promtool(settings)
-    cache = None if no_cache else Cache(_cache_file(settings), tool)
+    cache = None if no_cache else Cache(memory(settings) / "rules.json", tool)
     judged = verdicts.judge(tool, there, cache, allow)
     if judged.results:
         names = sorted({name for file in (*there.rules, *there.custom) for name in alerts_of(file)})
@@ -68,11 +66,8 @@ def _files(found: Repository, judged: Judged) -> list[str]:
     if found.aside:
         kinds = Counter(found.aside.values())
         lines.append(f"{'aside':<11} " + ", ".join(f"{number} {kind}" for kind, number in kinds.most_common()))
+    if found.python:
+        lines.append(
+            f"{'python':<11} {len(found.python)} with rule tests, which are not run here: `upcheck check` runs them"
+        )
     return lines
-
-
-def _cache_file(settings: Settings) -> Path:
-    """In the monitoring repo that this folder is in; elsewhere, because another's repo is theirs, the user's cache."""
-    if (settings.root / ".upcheck").is_dir():
-        return settings.root / ".upcheck/rules.json"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "upcheck/rules.json"
