@@ -30,6 +30,7 @@ DOCUMENTED = {
     "PROMETHEUS_PATH": "/prometheus/metrics",
     "ALERT_MANAGER_ENABLED": "yes",
     "ALERT_MANAGER_URL": "https://alerts.example:9093/",
+    "WEBHOOK_SECRET": "correct-horse",
     "SERVICE_NAME": "shop",
     "SERVICE_VERSION": "1.2.3",
 }
@@ -51,6 +52,7 @@ def test_every_variable_is_read_into_seconds() -> None:
         metrics_path="/prometheus/metrics",
         alertmanager=True,
         alertmanager_url="https://alerts.example:9093",
+        webhook_secret="correct-horse",
         service_name="shop",
         service_version="1.2.3",
     )

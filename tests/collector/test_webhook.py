@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from tests.test_shipped_monitoring import free_port, serving, wait_for
 from upcheck.alertmanager import push
+from upcheck.collector.signature import Signatures
 from upcheck.collector.webhook import MAX_FIRING, PATH, Webhook
 from upcheck.exposition import page
 
@@ -43,8 +44,8 @@ def notification(*alerts: dict[str, Any]) -> dict[str, Any]:
 class Service:
     """A webhook, and how to talk to it."""
 
-    def __init__(self) -> None:
-        self.webhook = Webhook()
+    def __init__(self, signatures: Signatures | None = None) -> None:
+        self.webhook = Webhook(signatures)
         routes = [Route(PATH, self.webhook.take, methods=["POST"]), Route(PATH, self.webhook.show, methods=["GET"])]
         self.app = Starlette(routes=routes)
 
@@ -151,6 +152,60 @@ def test_ten_thousand_notifications_a_minute_are_taken_or_told_to_come_again(ser
     assert sum(answer.status_code == 200 for answer in answers) >= 2000
     for answer in answers:
         assert answer.status_code == 200 or int(answer.headers["Retry-After"]) >= 1
+
+
+BODY = json.dumps(notification(alert("Down"))).encode()
+NOW = 1_700_000_000.0
+
+
+def signed(when: float = NOW, secret: str = "correct horse", body: bytes = BODY) -> str:
+    return Signatures(secret, clock=lambda: when).sign(body)
+
+
+@pytest.mark.parametrize(
+    ("header", "sentence"),
+    [
+        (None, "expected t=<unix time>,v1="),
+        ("", "expected t=<unix time>,v1="),
+        ("t=1,v1=zz", "expected t=<unix time>,v1="),
+        ("t=" + "9" * 500 + ",v1=" + "0" * 64, "expected t=<unix time>,v1="),
+        (signed().replace("v1=", "v1=0")[:-1], "it is not of this body, or made with another secret"),
+        (signed(secret="wrong horse"), "made with another secret"),
+        (signed(body=BODY + b" "), "it is not of this body"),
+        (signed(NOW - 301), "more than 300 s from ours"),
+        (signed(NOW + 301), "more than 300 s from ours"),
+    ],
+    ids=["none", "empty", "shape", "long", "forged", "secret", "body", "old", "early"],
+)
+def test_what_is_not_signed_as_it_should_be_is_refused(header: str | None, sentence: str) -> None:
+    service = Service(Signatures("correct horse", clock=lambda: NOW))
+    headers = {} if header is None else {"X-Signature": header}
+    (answer,) = service.ask([httpx.Request("POST", f"http://collector{PATH}", content=BODY, headers=headers)])
+    assert answer.status_code == 401
+    assert sentence in answer.json()["error"]
+    assert "correct horse" not in answer.text
+    assert service.firing() == []
+    assert service.said('upcheck_webhook_refused_total{code="401"}') == 1
+
+
+def test_a_signature_counts_once() -> None:
+    service = Service(Signatures("correct horse", clock=lambda: NOW))
+    first, again, later = (
+        httpx.Request("POST", f"http://collector{PATH}", content=BODY, headers={"X-Signature": header})
+        for header in (signed(), signed(), signed(NOW + 1))
+    )
+    answers = service.ask([first, again, later])
+    assert [answer.status_code for answer in answers] == [200, 401, 200]
+    assert "it was used before" in answers[1].json()["error"]
+
+
+def test_what_was_used_is_forgotten_when_it_is_too_old_to_be_used() -> None:
+    now = [NOW]
+    signatures = Signatures("correct horse", clock=lambda: now[0])
+    for _ in range(100):
+        assert signatures.refusal(signatures.sign(BODY), BODY) is None
+        now[0] += 10
+    assert len(signatures._used) <= 62
 
 
 CONFIG = """\

@@ -49,6 +49,7 @@ class Environment:
     metrics_path: str = METRICS_PATH
     alertmanager: bool = False
     alertmanager_url: str = field(default="http://localhost:9093", repr=False)  # may hold a password
+    webhook_secret: str | None = field(default=None, repr=False)
     service_name: str | None = None
     service_version: str | None = None
 
@@ -160,6 +161,7 @@ _VARIABLES: dict[str, tuple[str, Callable[[str, str], object]]] = {
     "PROMETHEUS_PATH": ("metrics_path", _path),
     "ALERT_MANAGER_ENABLED": ("alertmanager", _flag),
     "ALERT_MANAGER_URL": ("alertmanager_url", _url),
+    "WEBHOOK_SECRET": ("webhook_secret", _token),
     "SERVICE_NAME": ("service_name", _text),
     "SERVICE_VERSION": ("service_version", _text),
 }

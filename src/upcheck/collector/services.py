@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from upcheck import alertmanager
 from upcheck.collector import ingest, webhook
 from upcheck.collector.ingest import Ingest
+from upcheck.collector.signature import Signatures
 from upcheck.collector.span_alerts import SpanAlerts
 from upcheck.collector.webhook import Webhook
 from upcheck.recording.host import Host
@@ -32,7 +33,9 @@ class Services:
         url = environment.alertmanager_url if environment.alertmanager else None
         self._alerts = SpanAlerts(url, most=environment.buffer_size, push=alertmanager.push)
         self._host, self._system = Host(recorder), system
-        taking, told = Ingest(recorder, self._alerts.raise_), Webhook()
+        secret = environment.webhook_secret
+        taking = Ingest(recorder, self._alerts.raise_)
+        told = Webhook(Signatures(secret) if secret else None)
         self.sources: tuple[Source, ...] = (recorder, taking, self._alerts, told)
         self.posts: Table = {path: (ingest.PATHS[path], handler) for path, handler in taking.routes.items()}
         self.posts[webhook.PATH] = ("POST: Alertmanager's webhook", told.take)

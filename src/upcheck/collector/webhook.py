@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 
 from upcheck.collector.limits import BodyError, RateLimit, client_of, read_body
+from upcheck.collector.signature import HEADER, Signatures
 from upcheck.exposition import Block, Family
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Alert:
 class Webhook:
     """The endpoint, and a source of /metrics. A notification (of version 4) is taken whole or not at all."""
 
-    def __init__(self) -> None:
+    def __init__(self, signatures: Signatures | None = None) -> None:
+        """With *signatures*, only what they believe is taken."""
+        self._signatures = signatures
         self._limit = RateLimit(RATE, BURST)
         self._firing: OrderedDict[str, Alert] = OrderedDict()
         self._resolved: OrderedDict[str, Alert] = OrderedDict()
@@ -58,7 +61,10 @@ class Webhook:
             if wait := self._limit.take(client_of(request.scope)):
                 sentence = f"more than {RATE} notifications a second: come again in {max(1, wait):.0f} s"
                 return self._refuse(429, sentence, {"Retry-After": f"{max(1, wait):.0f}"})
-            alerts = _alerts(await read_body(request, limit=MAX_BODY, deadline=DEADLINE))
+            body = await read_body(request, limit=MAX_BODY, deadline=DEADLINE)
+            if self._signatures and (why := self._signatures.refusal(request.headers.get(HEADER), body)):
+                return self._refuse(401, why)
+            alerts = _alerts(body)
             self._room(alerts)
         except BodyError as error:
             return self._refuse(error.status, str(error))
