@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from upcheck.documents import DocumentError
 from upcheck.exposition import Family
 from upcheck.settings import nearest
 
-LAYERS = ("system", "application", "business")
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds; prom-client's and client_python's
 MAX_SERIES = 1000  # of a metric, unless it says otherwise
 OTHER = "other"  # the value of a label where its own is not listed, or is one too many
@@ -367,8 +366,3 @@ class _Reader:
         place = list(place)
         name = ".".join(str(one) for one in place[-2:] if isinstance(one, str))
         return DocumentError(self._path, f"{name}: {message}", *documents.where(self._document, place, key=key))
-
-
-def documented(services: Iterable[Service]) -> Iterator[tuple[Service, Metric]]:
-    """The metrics whose documented names break a convention; their `instead` does not."""
-    return ((service, one) for service in services for one in service.metrics.values() if one.instead)

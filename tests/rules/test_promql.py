@@ -84,17 +84,9 @@ def test_one_node_is_replaced_and_binds_as_it_stands() -> None:
     assert promql.replaced(tree, places["b"], parse("c + d")).right == Paren(parse("c + d"))  # type: ignore[attr-defined]
 
 
-def test_all_selectors_of_a_name_are_rewritten() -> None:
-    def renamed(node: promql.Expr) -> promql.Expr | None:
-        return Selector("z", node.matchers, node.range) if isinstance(node, Selector) and node.name == "a" else None
-
-    assert str(promql.rewritten(parse('a + sum(rate(a{x="y"}[1m])) / b'), renamed)) == 'z + sum(rate(z{x="y"}[1m])) / b'
-
-
 def test_what_an_expression_reads() -> None:
     tree = parse('sum by (job) (rate(a{code=~"5.."}[5m])) / on (job) group_left (team) label_join(b, "d", "-", "e")')
-    assert promql.metric_names(tree) == {"a", "b"}
-    assert promql.labels_read(tree) == {"job", "code", "team", "e"}
+    assert [one.name for one in promql.selectors(tree)] == ["a", "b"]
     assert isinstance(tree, Binary)
     assert isinstance(tree.left, Aggregation)
 

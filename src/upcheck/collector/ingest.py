@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
-from upcheck.collector.limits import BodyError, RateLimit, client_of, read_body
+from upcheck.collector.limits import BodyError, RateLimit, client_of, parsed, read_body
 from upcheck.exposition import Block, Family
 from upcheck.recording import RecordingError
 from upcheck.recording.otlp import OtlpError, Taken, from_json
@@ -125,11 +125,7 @@ class _TooMuchError(BodyError):
 
 def _told(body: bytes) -> list[Any]:
     """The events in *body*: an object, a list of objects, or an object with such a list under `events`."""
-    try:
-        told = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BodyError(400, f"the body is no JSON: {reason}") from None
+    told = parsed(body)
     if isinstance(told, dict) and isinstance(told.get("events"), list):
         told = told["events"]
     if isinstance(told, dict):

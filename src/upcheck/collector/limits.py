@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import zlib
 from collections import OrderedDict
@@ -104,6 +105,16 @@ async def read_body(request: Request, *, limit: int, deadline: float) -> bytes:
     except ClientDisconnect:
         raise BodyError(400, "the connection was closed before the body was whole") from None
     return decode.end()
+
+
+def parsed(body: bytes) -> Any:
+    """*body* as JSON; raises BodyError where it is none."""
+    try:
+        return json.loads(body)
+    except RecursionError:
+        raise BodyError(400, "the body is no JSON: nested too deeply") from None
+    except ValueError as error:
+        raise BodyError(400, f"the body is no JSON: {error}") from None
 
 
 class _Plain:

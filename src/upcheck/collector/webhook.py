@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
 
-from upcheck.collector.limits import BodyError, RateLimit, client_of, read_body
+from upcheck.collector.limits import BodyError, RateLimit, client_of, parsed, read_body
 from upcheck.collector.signature import HEADER, Signatures
 from upcheck.exposition import Block, Family
 
@@ -120,11 +120,7 @@ class Webhook:
 
 def _alerts(body: bytes) -> list[Alert]:
     """The alerts of a notification; raises BodyError naming what is missing or of a wrong type."""
-    try:
-        told = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BodyError(400, f"the body is no JSON: {reason}") from None
+    told = parsed(body)
     if not isinstance(told, dict) or not isinstance(told.get("alerts"), list):
         raise BodyError(400, "expected Alertmanager's notification: an object with a list under 'alerts'")
     if str(told.get("version", "4")) != "4":

@@ -146,13 +146,6 @@ class Recorder:
         yield EVENTS, "".join(f"{EVENTS.name}{labels} {count}\n" for labels, count, _ in told)
         yield LAST, "".join(f"{LAST.name}{labels} {last}\n" for labels, _, last in told if last)
 
-    def families(self) -> Iterator[Family]:
-        """Every family that blocks() may have, for who must not use their names."""
-        for family in self._families.values():
-            yield family.metric.family
-            yield from family.aliases
-        yield from (REPLACED, EVENTS, LAST)
-
     def _add(self, metric: Metric) -> None:
         if metric.alias_of:
             self._aliases[metric.name] = metric.alias_of

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import upcheck
+from upcheck.rules.remembered import Remembered
 
 MOST = 20_000  # files that are remembered
 
@@ -27,18 +23,10 @@ class Told(NamedTuple):
 
 
 class Cache:
-    """A file of JSON. One that can't be read is as one that is empty; one that can't be written is left as it is."""
+    """What is known of files, whose content and whose rules' are as they were."""
 
     def __init__(self, path: Path, tool: Path) -> None:
-        status = tool.stat()
-        self._path = path
-        self._by = f"{upcheck.__version__} {tool.resolve()} {status.st_size} {status.st_mtime_ns}"
-        self._known: dict[str, list[Any]] = {}
-        self._new = False
-        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
-            stored = json.loads(path.read_bytes())
-            if isinstance(stored, dict) and stored.get("by") == self._by:
-                self._known = dict(stored["known"])
+        self._known = Remembered(path, tool, MOST)
 
     def get(self, file: Path) -> list[Told] | None:
         """What is known of the entries of *file*, if it and all it loads are as they were."""
@@ -50,29 +38,18 @@ class Cache:
             rules, patterns, entries = known
             if rules != _rules_digest(file, patterns):
                 return None
-            told = [Told(name, line, tuple(fires), tuple(silent), said) for name, line, fires, silent, said in entries]
+            return [Told(name, line, tuple(fires), tuple(silent), said) for name, line, fires, silent, said in entries]
         except (ValueError, TypeError):
             return None
-        self._known[content] = self._known.pop(content)  # the last that were asked for are kept
-        return told
 
     def put(self, file: Path, patterns: Sequence[str], entries: Sequence[Told]) -> None:
         """Remember what *entries* say of *file*, which loads what *patterns* match."""
         if content := _digest(file):
-            self._known[content] = [_rules_digest(file, patterns), list(patterns), list(entries)]
-            self._new = True
+            self._known.put(content, [_rules_digest(file, patterns), list(patterns), list(entries)])
 
     def save(self) -> None:
-        """Write what is new; whole or not at all."""
-        if not self._new:
-            return
-        kept = dict(list(self._known.items())[-MOST:])
-        with contextlib.suppress(OSError):  # a read-only place: then nothing is remembered
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=".rules")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"by": self._by, "known": kept}, file)
-            Path(name).replace(self._path)
+        """Write what is new."""
+        self._known.save()
 
 
 def _digest(file: Path) -> str:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 
-import upcheck
 from upcheck import promtool
 from upcheck.command import CommandError
 from upcheck.rules import judging, suite
 from upcheck.rules.judging import Found, Job, Relations
 from upcheck.rules.mutants import Mutant, mutants
+from upcheck.rules.remembered import Remembered
 from upcheck.rules.suite import DEFAULT_INTERVAL, Rule, Suite, written
 
 MOST_TOGETHER = 120  # mutants in one run: what it holds in memory, and prints, stays small
@@ -256,39 +254,20 @@ def _proof(suites: Sequence[Suite], found: Sequence[Mutant], killed: set[Mutant]
 
 
 class _Memory:
-    """Verdicts by the content they are of. A file that can't be read is as one that is empty."""
+    """Verdicts by the content they are of."""
 
     def __init__(self, path: Path | None, tool: Path) -> None:
-        status = tool.stat()
-        self._path = path
-        self._by = f"{upcheck.__version__} {tool.resolve()} {status.st_size} {status.st_mtime_ns}"
-        self._known: dict[str, list[list[str]]] = {}
-        if path is not None:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                stored = json.loads(path.read_bytes())
-                self._known = dict(stored["known"]) if stored["by"] == self._by else {}
+        self._known = Remembered(path, tool, MOST_KNOWN)
 
     def get(self, key: str) -> Found | None:
         found = self._known.get(key)
-        if found is None:
-            return None
-        self._known[key] = self._known.pop(key)  # the last that were asked for are kept
-        return Found(*map(set, found))
+        return None if found is None else Found(*map(set, found))
 
     def put(self, key: str, found: Found) -> None:
-        self._known[key] = [sorted(found.killed), sorted(found.refused)]
+        self._known.put(key, [sorted(found.killed), sorted(found.refused)])
 
     def save(self) -> None:
-        """Write what is known; whole or not at all."""
-        if self._path is None:
-            return
-        kept = dict(list(self._known.items())[-MOST_KNOWN:])
-        with contextlib.suppress(OSError):  # a read-only place: then nothing is remembered
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=".mutants")
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                json.dump({"by": self._by, "known": kept}, file)
-            Path(name).replace(self._path)
+        self._known.save()
 
 
 def _whole(of: Suite) -> str:

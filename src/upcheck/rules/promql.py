@@ -233,23 +233,9 @@ def replaced(expr: Expr, place: Place, node: Expr) -> Expr:
     return replace(expr, **{str(name): Paren(inner)})
 
 
-def rewritten(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
-    """*expr* with what *change* returns in the place of each node for which it returns one."""
-    for place, node in walk(expr):
-        new = change(node)
-        if new is not None:
-            expr = replaced(expr, place, new)
-    return expr
-
-
 def selectors(expr: Expr) -> list[Selector]:
     """All selectors of *expr*, in the order of the text."""
     return [node for _, node in walk(expr) if isinstance(node, Selector)]
-
-
-def metric_names(expr: Expr) -> set[str]:
-    """The metrics that *expr* names."""
-    return {one.name for one in selectors(expr) if one.name}
 
 
 def reads(selector: Selector, metric: str) -> bool:
@@ -266,22 +252,6 @@ def reads(selector: Selector, metric: str) -> bool:
         return all(tests[one.op](one.value) for one in selector.matchers if one.label == "__name__")
     except re.error:
         return True  # a regular expression of RE2 that Python has not: it may match
-
-
-def labels_read(expr: Expr) -> set[str]:
-    """The labels that *expr* matches, groups, joins or copies by; `__name__` is none."""
-    found: set[str] = set()
-    for _, node in walk(expr):
-        if isinstance(node, Selector):
-            found.update(one.label for one in node.matchers)
-        elif isinstance(node, Aggregation):
-            found.update(node.labels)
-        elif isinstance(node, Binary):
-            found.update(node.labels, node.group_labels)
-        elif isinstance(node, Call):
-            sources = {"label_replace": node.args[3:4], "label_join": node.args[3:]}.get(node.function, ())
-            found.update(one.value for one in sources if isinstance(one, String))
-    return found - {"__name__"}
 
 
 def positions(text: str) -> list[Token]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -106,10 +106,6 @@ class Produced:
         """Whether anything known begins as *name* does, up to the first underscore (or colon)."""
         begin = prefix(name)
         return any(other.startswith(begin) for other in self.series)
-
-    def exporters(self) -> set[str]:
-        """The sources other than Prometheus itself."""
-        return {series.source for series in self.series.values()} - {"Prometheus"}
 
 
 def prefix(name: str) -> str:
@@ -258,9 +254,3 @@ def duration(value: object, default: float = 0.0) -> float:
         return promql_parser.parse_duration(str(value)).total_seconds() if value else default
     except ValueError:
         return default
-
-
-def names_like(name: str, known: Iterable[str]) -> list[str]:
-    """Names of *known* that begin as *name* does."""
-    begin = prefix(name)
-    return sorted(one for one in known if one.startswith(begin))
