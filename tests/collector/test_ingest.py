@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from tests.conftest import ROOT
 from tests.recording.conftest import SHOP
 from tests.recording.test_otlp import REQUEST, counter, metrics, span, traces
 from upcheck.collector import ingest
@@ -192,3 +194,25 @@ def test_a_batch_of_which_a_part_can_not_be_read_is_refused_whole(service: Servi
     document["resourceSpans"].append({"scopeSpans": [{"spans": [{"startTimeUnixNano": "soon"}]}]})
     assert service.send("/v1/traces", json.dumps(document).encode()).status_code == 400
     assert service.requests == 0
+
+
+def test_the_page_s_examples_are_taken(tmp_path: Path) -> None:
+    page_text = (ROOT / "docs/services.md").read_text()
+    curl = r"curl http://127\.0\.0\.1:9909(/\S+)[^']*(?:'Content-Type[^']*' )?-d '(.*?)'\n"
+    sent = re.findall(curl, page_text, re.DOTALL)
+    service = Service(tmp_path)
+    service.recorder = Recorder.load(ROOT / "monitoring/services")
+    service.ingest = Ingest(service.recorder, service.raised.append)
+    routes = [Route(path, take, methods=["POST"]) for path, take in service.ingest.routes.items()]
+    service.app = Starlette(routes=routes)
+    assert [path for path, _ in sent] == ["/api/events"] * 3 + ["/v1/traces"]
+    for path, body in sent:
+        answer = service.send(path, body.encode())
+        assert (answer.status_code, answer.json().get("rejected", 0), answer.json().get("partialSuccess")) == (
+            200,
+            0,
+            None,
+        )
+    assert service.said('codex_http_requests_total{method="GET",route="/users",status_code="200"}') == 1
+    assert service.said('ws_messages_total{direction="sent"}') == 3
+    assert service.said("sessions_active") == 42
