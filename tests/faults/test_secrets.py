@@ -15,7 +15,7 @@ from upcheck.history import History
 
 TOKEN = "sk/live_Val+ue 0123'456&789\\xyz=="
 URL_TOKEN = "in-a.url_0123456789"
-PASSWORD = "hunter2%of-the/database"
+PASSWORD = "hunter2%of-the/vau1ts"
 FORMS = (
     TOKEN,
     URL_TOKEN,
