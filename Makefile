@@ -62,6 +62,7 @@ bench: $(READY) ## the figures, a JSON line each
 	@$(BIN)/python -m benchmarks.engine
 	@$(BIN)/python -m benchmarks.scale
 	@$(BIN)/python -m benchmarks.history
+	@$(BIN)/python -m benchmarks.sla
 	@$(BIN)/python -m benchmarks.collector
 	@$(BIN)/python -m benchmarks.exposition
 	@$(BIN)/python -m benchmarks.middleware

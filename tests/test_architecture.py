@@ -14,9 +14,30 @@ import upcheck
 
 SOURCE = Path(upcheck.__file__).parent
 FLOORS = {
-    "words": ["result", "settings", "declaration", "documents", "exposition", "schema", "catalog", "redaction"],
-    "sources": ["command", "tools", "promtool", "alertmanager", "system", "history", "probes", "recording"],
-    "judgement": ["rules", "yaml_checks", "health", "metrics"],
+    "words": [
+        "result",
+        "settings",
+        "declaration",
+        "documents",
+        "exposition",
+        "schema",
+        "catalog",
+        "redaction",
+        "state",
+        "maintenance",
+    ],
+    "sources": [
+        "prometheus",
+        "command",
+        "tools",
+        "promtool",
+        "alertmanager",
+        "system",
+        "history",
+        "probes",
+        "recording",
+    ],
+    "judgement": ["rules", "yaml_checks", "health", "metrics", "dependencies", "sla"],
     "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold"],
     "doors": ["cli"],
 }

@@ -33,7 +33,7 @@ def test_what_is_no_duration_is_refused(text: object) -> None:
     ("arguments", "sentence"),
     [
         ({"evry": "30s"}, "check() has no argument 'evry'; did you mean 'every'?"),
-        ({"colour": "red"}, "check() has no argument 'colour'; valid: every, retries, severity, timeout"),
+        ({"colour": "red"}, "check() has no argument 'colour'; valid: depends_on, every, failure_threshold, retries, "),
         ({"every": "often"}, "check(): every: expected a duration such as '30s', '800ms' or '1m30s', not 'often'"),
         ({"severity": "critcal"}, "check(): severity: 'critcal'; did you mean 'critical'?"),
         ({"retries": 11}, "check(): retries: expected a number from 0 to 10, not 11"),

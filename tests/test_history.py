@@ -4,10 +4,12 @@ import json
 import math
 import random
 import sqlite3
+import sys
 import tempfile
 from bisect import bisect_left
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -194,6 +196,7 @@ def test_a_history_of_version_1_keeps_its_results_and_gets_rollups(tmp_path: Pat
     assert rows(file, "PRAGMA auto_vacuum") == [(2,)]
 
 
+OLD_COLUMNS = [name for name in COLUMNS if name not in ("blocked", "maintenance")]
 VERSION_2 = f"""
 CREATE TABLE checks (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, facts TEXT NOT NULL, started REAL, duration REAL, outcome TEXT,
@@ -207,7 +210,7 @@ CREATE INDEX results_by_check ON results (check_id, started);
 CREATE INDEX results_by_time ON results (started);
 CREATE TABLE rollups (
     span INTEGER NOT NULL, start INTEGER NOT NULL, check_id INTEGER NOT NULL REFERENCES checks,
-    {", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in COLUMNS)},
+    {", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in OLD_COLUMNS)},
     PRIMARY KEY (span, start, check_id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE kept (what TEXT PRIMARY KEY, since REAL NOT NULL) STRICT;
@@ -221,13 +224,30 @@ INSERT INTO rollups VALUES (0, 0, 1, 7, 2, 0, 0, 4.5, 0, 0, 0, 0, 0, 0, 9, 0, 0,
     (86400, {NOW // DAY * DAY:.0f}, 1, 0, 2, 0, 0, 1.0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0),
     (3600, {NOW // HOUR * HOUR:.0f}, 1, 0, 2, 0, 0, 1.0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0);
 """
+VERSION_3 = """
+CREATE TABLE recent (
+    check_id INTEGER NOT NULL REFERENCES checks, started REAL NOT NULL, duration REAL,
+    outcome TEXT NOT NULL, reason TEXT NOT NULL, facts TEXT NOT NULL
+) STRICT;
+CREATE TABLE states (
+    check_id INTEGER PRIMARY KEY REFERENCES checks, started REAL NOT NULL, duration REAL, outcome TEXT NOT NULL,
+    reason TEXT NOT NULL, details TEXT NOT NULL, since REAL NOT NULL, runs INTEGER NOT NULL, last_held REAL
+) STRICT;
+INSERT INTO states SELECT id, started, duration, outcome, reason, details, since, runs, last_held
+FROM checks WHERE outcome IS NOT NULL;
+PRAGMA user_version = 3;
+""" + "".join(
+    f"ALTER TABLE checks DROP COLUMN {column};"
+    for column in ("started", "duration", "outcome", "reason", "details", "since", "runs", "last_held")
+)
 
 
+@pytest.mark.parametrize("script", [VERSION_2, VERSION_2 + VERSION_3], ids=["2", "3"])
 @pytest.mark.parametrize("read_only", [False, True])
-def test_a_history_of_version_2_keeps_all_that_it_says(tmp_path: Path, read_only: bool) -> None:
+def test_a_history_of_an_older_version_keeps_all_that_it_says(tmp_path: Path, script: str, read_only: bool) -> None:
     file = tmp_path / "h.sqlite"
     db = sqlite3.connect(file)
-    db.executescript(VERSION_2)
+    db.executescript(script)
     db.close()
     with History(file, read_only=read_only) as history:
         assert history.results("a") == [result(Outcome.FAILED, at) for at in (NOW - 10, NOW)]
@@ -264,12 +284,48 @@ def test_rollups_say_what_the_results_say(tmp_path: Path, window: float) -> None
         for at in range(0, 3_000, 250):
             history.append(every[at : at + 250])
         for one in history.summaries("", window, now=NOW):
-            mine = [r for r in every if r.check == one.check and r.started >= NOW - window]
+            since = NOW - window if window < DAY else (NOW - window) // HOUR * HOUR
+            mine = [r for r in every if r.check == one.check and r.started >= since]
             assert (dict(one.counts), list(one.buckets)) == counted(mine)
             timed = [r.duration for r in mine if r.outcome in (Outcome.HELD, Outcome.FAILED)]
             assert one.seconds == pytest.approx(math.fsum(timed))
-        assert history.summary("c*", window, now=NOW).runs == sum(r.started >= NOW - window for r in every)
+            assert history.one(one.check, window, now=NOW) == one
+        assert history.summary("c*", window, now=NOW).runs == sum(r.started >= since for r in every)
         assert sum(one.totals.runs for one in history.latest()) == 3_000
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_long_window_is_the_difference_of_two_marks(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(seed)
+    now, every = NOW - 4 * DAY, list[Result]()
+    monkeypatch.setattr(sys.modules["upcheck.history.fold"], "time", SimpleNamespace(time=lambda: now))
+    with History(tmp_path / "h.sqlite") as history:
+        while now < NOW:
+            # Some come late, some from a clock that is ahead, some checks are new, and some batches wait to be folded.
+            shift = chance.choice([0, 0, 0, 0, -30 * HOUR, 2 * HOUR])
+            batch = [
+                Result(
+                    f"c{chance.randrange(1 + len(every) // 40)}", chance.choice(list(Outcome)), now + shift - at, 0.3
+                )
+                for at in range(chance.randrange(1, 9))
+            ]
+            history.append(batch)
+            every += batch
+            if chance.random() < 0.8:
+                fold(history._db)
+            now += chance.random() * 4 * HOUR
+        assert len(rows(tmp_path / "h.sqlite", "SELECT DISTINCT start FROM marks")) > 10
+        for window in (DAY, 1.4 * DAY, 2 * DAY, 2.9 * DAY):
+            since = (now - window) // HOUR * HOUR
+            found = history.summaries("", window, now=now)
+            for one in found:
+                mine = [r for r in every if r.check == one.check and r.started >= since]
+                assert (dict(one.counts), list(one.buckets)) == counted(mine)
+                assert history.one(one.check, window, now=now) == one
+            assert history.summary("", window, now=now).counts == Summary.total("", found).counts
+            assert history.one("nobody", window, now=now).runs == 0
 
 
 def test_a_pattern_is_a_part_of_the_name_or_the_whole_with_stars(tmp_path: Path) -> None:
@@ -284,7 +340,7 @@ def test_a_pattern_is_a_part_of_the_name_or_the_whole_with_stars(tmp_path: Path)
 
 
 def summary(buckets: dict[float, int], held: int = 1, failed: int = 0) -> Summary:
-    counts = [held, failed, 0, 0]
+    counts = [held, failed, *[0] * (len(Outcome) - 2)]
     return Summary.of("a", [*counts, 1.0, *(buckets.get(bound, 0) for bound in (*BUCKETS, math.inf))])
 
 
@@ -299,7 +355,7 @@ def test_quantiles_are_linear_inside_a_bucket_and_end_at_the_highest_bound() -> 
 @given(st.lists(st.integers(0, 50), min_size=12, max_size=12), st.floats(0, 1))
 @settings(deadline=None)
 def test_a_quantile_lies_in_the_bucket_that_it_falls_into(buckets: list[int], q: float) -> None:
-    found = Summary.of("a", [0, 0, 0, 0, 0.0, *buckets]).quantile(q)
+    found = Summary.of("a", [*[0] * len(Outcome), 0.0, *buckets]).quantile(q)
     if not sum(buckets):
         assert found is None
         return
@@ -427,7 +483,7 @@ def test_what_is_old_goes_and_the_sums_stay(tmp_path: Path) -> None:
         assert file.stat().st_size < size / 2
         assert len(history.results("c0")) == 100
         assert history.summary("c", 500 * DAY, now=NOW).counts == {
-            Outcome.HELD: 12_000, Outcome.FAILED: 100, Outcome.ERROR: 0, Outcome.SKIPPED: 0,
+            **dict.fromkeys(Outcome, 0), Outcome.HELD: 12_000, Outcome.FAILED: 100,
         }  # fmt: skip
         assert sum(one.totals.runs for one in history.latest()) == 12_100
     days = rows(file, "SELECT start FROM rollups WHERE span = 86400")
@@ -436,12 +492,12 @@ def test_what_is_old_goes_and_the_sums_stay(tmp_path: Path) -> None:
 
 
 def test_a_window_that_begins_where_results_are_gone_takes_the_whole_hour(tmp_path: Path) -> None:
-    hour = NOW - NOW % HOUR - 40 * DAY
+    hour = NOW - NOW % HOUR - 20 * HOUR
     with History(tmp_path / "h.sqlite") as history:
         history.append([result(started=hour + at) for at in (600, 1800, 3000)] + [result(started=NOW)])
         window = NOW - (hour + 1200)
         assert history.summary("a", window, now=NOW).runs == 3
-        history.prune(NOW)
+        history.prune(NOW, keep=10 * HOUR)
         assert history.summary("a", window, now=NOW).runs == 4
         history.append([result(started=hour + 700)])
         assert history.summary("a", window, now=NOW).runs == 5, "what comes late counts before it is folded"

@@ -74,6 +74,7 @@ def results(now: float) -> list[Result]:
         Result("checks/a.yml::down", Outcome.HELD, now - 20, 0.1, facts={"severity": "warning"}),
         Result("checks/a.yml::down", Outcome.FAILED, now - 10, 0.1, facts=down),
         Result("checks/a.yml::unknown", Outcome.ERROR, now - 10, 0.0, facts={"severity": "critical"}),
+        Result("checks/a.yml::waits", Outcome.BLOCKED, now - 10, 0.1, facts={"blocked_by": "checks/a.yml::down"}),
         Result('checks/a.yml::odd["\n\\ü\ud800]', Outcome.SKIPPED, now - 10, 0.0),
     ]
 
@@ -264,7 +265,7 @@ def test_facts_of_any_kind_make_a_page(tmp_path: Path, promtool_path: Path) -> N
 
 
 def test_more_checks_than_a_page_holds_are_dropped_and_counted(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "MAX_CHECKS", 3)
+    monkeypatch.setattr(metrics, "MAX_CHECKS", 4)
     got = values(CheckMetrics(history).page())
     assert got["upcheck_checks_dropped"] == 1
     assert sum(name.startswith("upcheck_last_run") for name in got) == 3
@@ -274,7 +275,7 @@ def test_names_that_are_one_as_a_label_are_one_series(history: Path, monkeypatch
     monkeypatch.setattr(metrics, "label", lambda text: text[:13])
     page = CheckMetrics(history).page().decode()
     assert len(re.findall("^upcheck_last_run_timestamp_seconds{", page, re.MULTILINE)) == 1
-    assert "upcheck_checks_dropped 3" in page
+    assert "upcheck_checks_dropped 4" in page
 
 
 def test_what_has_not_run_for_a_week_is_no_more(history: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from upcheck.settings import nearest
 
 SEVERITIES = ("critical", "warning", "info")
-MAX_RETRIES = 10
+_COUNTS = {"retries": (0, 10), "failure_threshold": (1, 20), "success_threshold": (1, 20)}
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 
@@ -40,13 +40,19 @@ def seconds(value: object) -> float:
 class Declaration:
     """How often a check runs and how long it may take (both in seconds), and how bad its failure is.
 
-    *retries*: how often `upcheck watch` tries again before it believes a failure.
+    *retries*: how often `upcheck watch` tries again before it believes a failure. *failure_threshold* failures in a
+    row take it down, *success_threshold* successes bring it up again. *depends_on* names checks without which it can't
+    hold, *uplink* says that it tells whether we can reach the world at all.
     """
 
     every: float = 60.0
     timeout: float = 10.0
     severity: str = "critical"
     retries: int = 0
+    failure_threshold: int = 3
+    success_threshold: int = 2
+    depends_on: tuple[str, ...] = ()
+    uplink: bool = False
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any], *, caller: str = "check()") -> Declaration:
@@ -64,7 +70,24 @@ class Declaration:
         severity = values.get("severity", cls().severity)
         if severity not in SEVERITIES:
             raise DeclarationError(f"{caller}: severity: {severity!r}{nearest(str(severity), SEVERITIES)}")
-        retries = values.get("retries", 0)
-        if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= MAX_RETRIES:
-            raise DeclarationError(f"{caller}: retries: expected a number from 0 to {MAX_RETRIES}, not {retries!r}")
+        _refuse_counts(values, caller)
+        if "depends_on" in values:
+            values["depends_on"] = _names(values["depends_on"], caller)
+        if not isinstance(values.get("uplink", False), bool):
+            raise DeclarationError(f"{caller}: uplink: expected True or False, not {values['uplink']!r}")
         return cls(**values)
+
+
+def _refuse_counts(values: Mapping[str, Any], caller: str) -> None:
+    for name, (least, most) in _COUNTS.items():
+        count = values.get(name, least)
+        if not isinstance(count, int) or isinstance(count, bool) or not least <= count <= most:
+            raise DeclarationError(f"{caller}: {name}: expected a number from {least} to {most}, not {count!r}")
+
+
+def _names(given: object, caller: str) -> tuple[str, ...]:
+    """The names of checks in *given*: one, or several."""
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) and name for name in names):
+        raise DeclarationError(f"{caller}: depends_on: expected the name of a check, or a list of them, not {given!r}")
+    return tuple(names)

@@ -42,6 +42,9 @@ FAMILIES = (
     Family("probe_http_duration_seconds", "gauge", ("check", "phase"), "How long each phase of the request took."),
     Family("probe_http_status_code", "gauge", ("check",), "The status code of the response."),
     Family("upcheck_check_outcome", "gauge", ("check", "outcome"), "1 for the outcome of the last run."),
+    Family("upcheck_check_state", "gauge", ("check", "state"), "1 for how the check stands after all of its runs."),
+    Family("upcheck_check_alerting", "gauge", ("check", "severity"), "Whether the check is down and not yet up (1)."),
+    Family("upcheck_check_blocked", "gauge", ("by", "check"), "1 where the check waits for what it depends on."),
     Family("upcheck_check_failure_info", "gauge", ("check", "code"), "1 for why the last run did not hold."),
     Family("upcheck_last_run_timestamp_seconds", "gauge", ("check",), "When the check last ran."),
     Family("upcheck_last_success_timestamp_seconds", "gauge", ("check",), "When the check last held."),
@@ -201,12 +204,16 @@ def _state(lines: Lines, check: str, one: Latest) -> None:
     lines["upcheck_last_run_timestamp_seconds"].append(f"{{{check}}} {result.started}\n")
     if one.streak.last_held is not None:
         lines["upcheck_last_success_timestamp_seconds"].append(f"{{{check}}} {one.streak.last_held}\n")
+    severity = _escaped(str(result.facts.get("severity", "")))
     if result.outcome in _TOLD:
-        severity = _escaped(str(result.facts.get("severity", "")))
         lines["probe_success"].append(f'{{{check},severity="{severity}"}} {int(result.outcome is Outcome.HELD)}\n')
         if not math.isnan(result.duration):
             lines["probe_duration_seconds"].append(f"{{{check}}} {result.duration}\n")
-    if result.outcome in (Outcome.FAILED, Outcome.ERROR):
+    lines["upcheck_check_state"].append(f'{{{check},state="{one.condition.state}"}} 1\n')
+    lines["upcheck_check_alerting"].append(f'{{{check},severity="{severity}"}} {int(one.condition.alerting)}\n')
+    if result.outcome is Outcome.BLOCKED:
+        lines["upcheck_check_blocked"].append(f'{{by="{_escaped(one.condition.because)}",{check}}} 1\n')
+    if result.outcome.bad:
         code = str(result.facts.get("code", ""))
         code = code if _CODE.fullmatch(code) else "other"
         lines["upcheck_check_failure_info"].append(f'{{{check},code="{code}"}} 1\n')

@@ -17,6 +17,17 @@ class Outcome(StrEnum):
     FAILED = "failed"  # the target is bad
     ERROR = "error"  # we could not tell: a broken fixture, a missing tool, a dead worker
     SKIPPED = "skipped"
+    BLOCKED = "blocked"  # it did not hold, and what it depends on is down: that is the one to look at
+    MAINTENANCE = "maintenance"  # it did not hold, and nobody expected it to
+
+    @property
+    def bad(self) -> bool:
+        """Whether somebody should look at it."""
+        return self in (Outcome.FAILED, Outcome.ERROR)
+
+
+class Unknown(Exception):
+    """Something is missing that is needed to tell whether a check holds."""
 
 
 class Kind(StrEnum):
@@ -82,6 +93,7 @@ class PhaseReport(Protocol):
 
 
 UNKNOWN = "unknown"  # the fact that a call failed through a fault of our own
+PLANNED = "maintenance"  # the fact that it did not hold while this window of maintenance was open
 FACT = "upcheck."  # prefix of our entries in a report's user_properties
 
 
@@ -114,6 +126,8 @@ def fold(reports: Iterable[PhaseReport]) -> Result:
         facts.update(facts_of(report))
     facts.update(facts_of(telling))
     facts.pop(UNKNOWN, None)
+    if outcome is Outcome.SKIPPED and PLANNED in facts:
+        outcome = Outcome.MAINTENANCE
     kind = Kind(facts.pop("kind", Kind.CHECK))
     reason = str(facts.pop("reason", "")) if outcome is not Outcome.HELD else ""
     if outcome is Outcome.ERROR and telling.when not in ("setup", "call", "teardown"):
@@ -131,10 +145,13 @@ def fold(reports: Iterable[PhaseReport]) -> Result:
 
 
 def exit_code(results: Collection[Result]) -> ExitCode:
-    """1 if anything failed, 3 if something could not be told or nothing ran at all, else 0."""
+    """1 if anything failed, 3 if something could not be told or nothing held at all, else 0.
+
+    What did not hold during its maintenance is as good as skipped.
+    """
     outcomes = {result.outcome for result in results}
     if Outcome.FAILED in outcomes:
         return ExitCode.FAILED
-    if Outcome.ERROR in outcomes or Outcome.HELD not in outcomes:
+    if outcomes & {Outcome.ERROR, Outcome.BLOCKED} or not outcomes & {Outcome.HELD, Outcome.MAINTENANCE}:
         return ExitCode.UNKNOWN
     return ExitCode.HELD

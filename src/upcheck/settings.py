@@ -8,6 +8,10 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from upcheck.maintenance import Window
 
 
 class SettingsError(ValueError):
@@ -35,6 +39,8 @@ class Settings:
     history: Path = Path(".upcheck/history.sqlite")
     retention: float = 30 * 86400.0
     tools: Path = Path(".tools")
+    sla_source: str = ""
+    maintenance: tuple[Window, ...] = ()
 
     @classmethod
     def load(cls, root: Path, environ: Mapping[str, str] = os.environ) -> Settings:
@@ -42,8 +48,8 @@ class Settings:
 
         Raises SettingsError for an unknown key, a value that is no text or no duration, or a file that is no TOML.
         """
-        keys = {field.name for field in fields(cls)} - {"root"}
-        values = _table(root / "pyproject.toml", keys)
+        keys = {field.name for field in fields(cls)} - {"root", "maintenance"}
+        values, windows = _table(root / "pyproject.toml", keys)
         values.update({key: environ[name] for key in keys if (name := f"UPCHECK_{key.upper()}") in environ})
         kept = values.pop("retention", None)
         paths = {field.name for field in fields(cls) if isinstance(field.default, Path)}
@@ -52,6 +58,8 @@ class Settings:
             object.__setattr__(settings, key, root / getattr(settings, key))
         if kept is not None:
             object.__setattr__(settings, "retention", _retention(kept, root, environ))
+        if windows is not None:
+            object.__setattr__(settings, "maintenance", _maintenance(windows, root / "pyproject.toml"))
         return settings
 
 
@@ -71,6 +79,20 @@ def _retention(text: str, root: Path, environ: Mapping[str, str]) -> float:
         raise SettingsError(f"{where}: {str(error).replace('30s', '30d')}") from None
 
 
+def _maintenance(tables: object, file: Path) -> tuple[Window, ...]:
+    from upcheck.maintenance import window  # which imports `nearest` from here
+
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SettingsError(f"{file}: [tool.upcheck] maintenance: expected tables [[tool.upcheck.maintenance]]")
+    windows = []
+    for number, table in enumerate(tables, 1):
+        try:
+            windows.append(window(table))
+        except ValueError as error:
+            raise SettingsError(f"{file}: [[tool.upcheck.maintenance]] number {number}: {error}") from None
+    return tuple(windows)
+
+
 def _tools_of(file: Path) -> Mapping[str, object]:
     try:
         return dict(tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}))
@@ -80,13 +102,15 @@ def _tools_of(file: Path) -> Mapping[str, object]:
         raise SettingsError(f"{file}: not readable as TOML: {error}") from None
 
 
-def _table(file: Path, keys: set[str]) -> dict[str, str]:
+def _table(file: Path, keys: set[str]) -> tuple[dict[str, str], Any]:
+    """What the file says, all of it text; and its windows of maintenance as they stand."""
     table = _tools_of(file).get("upcheck", {})
     if not isinstance(table, dict):
         raise SettingsError(f"{file}: upcheck: expected a table [tool.upcheck]")
+    windows = table.pop("maintenance", None)
     for key, value in table.items():
         if key not in keys:
-            raise SettingsError(f"{file}: [tool.upcheck] has no key '{key}'{nearest(key, keys)}")
+            raise SettingsError(f"{file}: [tool.upcheck] has no key '{key}'{nearest(key, {*keys, 'maintenance'})}")
         if not isinstance(value, str):
             raise SettingsError(f"{file}: [tool.upcheck] {key} = {value!r}: expected text in quotes")
-    return table
+    return table, windows

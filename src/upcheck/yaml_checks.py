@@ -144,9 +144,7 @@ def _check(path: Path, document: Any, index: int) -> YamlCheck:
             seconds(value)
         except ValueError as error:
             raise DocumentError(path, f"{key[-1]}: {error}", *documents.where(document, [*place, *key])) from None
-    declaration = Declaration.of(
-        {key: entry[key] for key in ("every", "timeout", "severity", "retries") if key in entry}
-    )
+    declaration = Declaration.of({key: entry[key] for key in Declaration.__slots__ if key in entry})
     if "latency" in expect and seconds(expect["latency"]) >= declaration.timeout:
         mark = documents.where(document, [*place, "expect", "latency"])
         raise DocumentError(

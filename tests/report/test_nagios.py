@@ -32,7 +32,8 @@ def test_status(results: list[Result], status: int) -> None:
 
 def test_the_line_is_one_with_one_pipe() -> None:
     assert nagios.line([HELD, CRITICAL, ERROR]) == (
-        "UPCHECK CRITICAL - 1 held, 1 failed, 1 error: test_a (503 / x y); test_a (no tool) | held=1 failed=1 error=1"
+        "UPCHECK CRITICAL - 1 held, 1 failed, 1 error: test_a (503 / x y); test_a (no tool) "
+        "| held=1 failed=1 error=1 blocked=0 maintenance=0"
     )
-    assert nagios.line([]) == "UPCHECK UNKNOWN - no check ran | held=0 failed=0 error=0"
+    assert nagios.line([]) == "UPCHECK UNKNOWN - no check ran | held=0 failed=0 error=0 blocked=0 maintenance=0"
     assert nagios.line([CRITICAL] * 9).count("test_a") == 5

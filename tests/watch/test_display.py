@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from upcheck.result import Outcome, Result
+from upcheck.state import Condition, State, step
 from upcheck.watch.board import Board
 from upcheck.watch.display import Display, picture, sparkline
 from upcheck.watch.schedule import Schedule
@@ -33,12 +34,12 @@ def test_what_does_not_hold_comes_first_and_keeps_its_columns() -> None:
     board.stale["checks/b.yml"] = "line 3: [/red] not YAML"
     head, first, second, stale = drawn(board)[:4]
     assert head.startswith(" upcheck  1 up  1 down  1 to come   1.5 checks/s   lag p99 0 ms")
-    assert first.startswith(" DOWN      bad")
+    assert first.startswith(" DOWN         bad")
     assert "[bold] 503 [/red]" in first
     assert "next in" in first
-    assert second.startswith(" UP        fine")
+    assert second.startswith(" UP           fine")
     assert "20 ms" in second
-    assert stale.startswith(" STALE     checks/b.yml")
+    assert stale.startswith(" STALE        checks/b.yml")
     assert "[/red] not YAML" in stale
     assert all(len(line) <= 100 for line in (head, first, second, stale))
 
@@ -62,31 +63,32 @@ def test_a_change_is_a_line_and_its_end_says_how_long_it_was() -> None:
         result("shop", Outcome.FAILED, 1120.0, "503 again"),
         result("shop", Outcome.HELD, 1180.0),
     ):
-        if board.take(one):
-            display.changed(one)
+        if flip := board.take(one):
+            display.changed(one, flip)
     down, up = out.getvalue().splitlines()
-    assert "DOWN     shop" in down
+    assert "DOWN        shop" in down
     assert down.endswith("503 Service Unavailable in 3 ms")
-    assert "UP       shop" in up
+    assert "UP          shop" in up
     assert up.endswith("in 20 ms, after 2 m")
 
 
 @pytest.mark.parametrize(
     ("before", "now", "told"),
     [
-        (None, Outcome.HELD, False),
-        (None, Outcome.FAILED, True),
-        ((Outcome.HELD, 5.0), Outcome.HELD, False),
-        ((Outcome.HELD, 5.0), Outcome.FAILED, True),
-        ((Outcome.FAILED, 5.0), Outcome.FAILED, True),
-        ((Outcome.FAILED, 5.0), Outcome.HELD, True),
+        (None, Outcome.HELD, None),
+        (None, Outcome.FAILED, State.DOWN),
+        (Outcome.HELD, Outcome.HELD, None),
+        (Outcome.HELD, Outcome.FAILED, State.DOWN),
+        (Outcome.FAILED, Outcome.FAILED, State.DOWN),
+        (Outcome.FAILED, Outcome.HELD, State.UP),
     ],
 )
-def test_the_first_result_after_a_start(before: tuple[Outcome, float] | None, now: Outcome, told: bool) -> None:
-    board = Board(lambda check: before)
-    assert board.take(result("shop", now)) is told
-    since = before[1] if before and before[0] is now else 1000.0
-    assert board.rows["checks/shop"].since == since
+def test_the_first_result_after_a_start(before: Outcome | None, now: Outcome, told: State | None) -> None:
+    known = step(Condition(), result("shop", before, 5.0)) if before else Condition()
+    board = Board(lambda check: known)
+    flip = board.take(result("shop", now))
+    assert (flip and flip.new) is told
+    assert board.rows["checks/shop"].condition.since == (5.0 if before is now else 1000.0)
 
 
 def test_forgotten_checks_are_counted_no_more() -> None:
@@ -94,7 +96,7 @@ def test_forgotten_checks_are_counted_no_more() -> None:
     board.take(result("a", Outcome.HELD))
     board.take(result("b", Outcome.FAILED))
     board.keep(["checks/a"])
-    assert (board.counts[Outcome.HELD], board.counts[Outcome.FAILED]) == (1, 0)
+    assert (board.counts[State.UP], board.counts[State.DOWN]) == (1, 0)
     assert board.bad() == []
 
 

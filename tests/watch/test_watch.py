@@ -72,8 +72,8 @@ def test_a_change_is_told_once_and_so_is_its_end(repo: Repo, watching: Watching)
     flag.unlink()
     held = watch.changed("test_flag", "held")
     assert watch.stop() == 0
-    changes = [event["outcome"] for event in watch.events if event["event"] == "changed"]
-    assert changes == ["failed", "held"]
+    changes = [(event["state"], event["alert"]) for event in watch.events if event["event"] == "changed"]
+    assert changes == [("pending", None), ("down", "raised"), ("up", "resolved")]
     assert held["since"] >= held["time"] - 2
 
 

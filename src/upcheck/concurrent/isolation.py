@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from upcheck.concurrent.protocol import only_harmless, plain
 
 Definitions = Mapping[str, Sequence[FixtureDef[Any]]]
 _SLOTS: dict[type, tuple[str, ...]] = {}
+AGAIN = 10.0  # seconds between two attempts to set up a fixture that fails, while checks are watched
 _OUTCOMES = (pytest.skip.Exception, pytest.fail.Exception, Exception)
 
 
@@ -94,25 +96,39 @@ class World(SetupState):
         """The one copy of *definition* for *key*."""
         with self._lock:
             if key not in self._fixtures:
-                self._fixtures[key] = _SharedFixture.of(definition)
+                self._fixtures[key] = _SharedFixture.of(definition, again=self._remaining is None)
             return self._fixtures[key]
 
 
 class _SharedFixture(FixtureDef[Any]):
-    """A fixture of wider than function scope, which one run at a time sets up while others wait for it."""
+    """A fixture of wider than function scope, which one run at a time sets up while others wait for it.
+
+    Where *again*, one that could not be set up is tried anew after a while: what runs for ever must see it come back.
+    """
 
     _lock: threading.RLock
+    _again: bool
+    _failed: float | None  # monotonic seconds
 
     @classmethod
-    def of(cls, definition: FixtureDef[Any]) -> _SharedFixture:
+    def of(cls, definition: FixtureDef[Any], *, again: bool) -> _SharedFixture:
         made: Any = _fresh(definition)
         made.__class__ = cls
         made._lock = threading.RLock()
+        made._again, made._failed = again, None
         return made  # type: ignore[no-any-return]
 
     def execute(self, request: SubRequest) -> Any:
         with self._lock:
-            return super().execute(request)
+            if self._again and self._failed is not None and time.monotonic() - self._failed > AGAIN:
+                self._failed = None
+                self.finish(request)
+            try:
+                return super().execute(request)
+            except _OUTCOMES:
+                if self._failed is None:
+                    self._failed = time.monotonic()
+                raise
 
     def addfinalizer(self, finalizer: Callable[[], object]) -> None:
         # A definition of function scope is finished with its run; kept here, one would stay behind for each run.

@@ -20,11 +20,18 @@ from upcheck.history.schema import VERSION, HistoryError, connect, connect_to_re
 from upcheck.history.tally import BUCKETS, DAY, HOUR, Summary, bucket
 from upcheck.history.writer import Writer, text
 from upcheck.result import Result
+from upcheck.state import Condition
 
 __all__ = [
     "BUCKETS", "DAY", "HOUR", "KEEP", "VERSION", "Claim", "ClaimError", "Engine", "History", "HistoryError", "Latest",
     "Streak", "Summary", "bucket",
 ]  # fmt: skip
+
+
+def _since(window: float, now: float | None) -> float:
+    """When a *window* of so many seconds begins: a long one at a full hour."""
+    since = (time.time() if now is None else now) - window
+    return since if window < DAY else since // HOUR * HOUR
 
 
 class History:
@@ -171,16 +178,38 @@ class History:
         """What the runs of the last *window* seconds come to, for each check that *pattern* names, by name.
 
         A pattern is a part of the name, or the whole with `*` for any text. A check without a run in the window is
-        there too, with zeros. Answered from rollups; only the hour that the window begins in is counted from results,
-        and where those are deleted already the whole of that hour (or day) is taken. Raises HistoryError.
+        there too, with zeros. Answered from rollups; a window of a day or more begins at a full hour. Of a shorter
+        one, the hour that it begins in is counted from results, and where those are deleted already the whole of it
+        is taken. Raises HistoryError.
         """
-        since = (time.time() if now is None else now) - window
         with self._reading() as db:
-            return queries.summaries(db, text(pattern), since)
+            return queries.summaries(db, text(pattern), _since(window, now))
 
     def summary(self, pattern: str = "", window: float = DAY, *, now: float | None = None) -> Summary:
         """What `summaries` says of all checks that *pattern* names, taken together; its name is the pattern."""
-        return Summary.total(pattern, self.summaries(pattern, window, now=now))
+        with self._reading() as db:
+            return queries.total(db, text(pattern), _since(window, now))
+
+    def one(self, check: str, window: float = DAY, *, now: float | None = None) -> Summary:
+        """As `summaries`, for the one *check* of this very name; zeros where there is none. Raises HistoryError."""
+        with self._reading() as db:
+            return queries.one(db, text(check), _since(window, now))
+
+    def names(self, check: str = "") -> list[str]:
+        """All checks that have run, by name; or *check*, with and without parameters. Raises HistoryError."""
+        some = (
+            "WHERE name = :check OR (name >= :check || '[' AND name < :check || '\\')" if check else ""
+        )  # [ comes before \
+        with self._reading() as db:
+            rows = db.execute(f"SELECT name FROM checks {some} ORDER BY name", {"check": text(check)})  # noqa: S608
+            return [row[0] for row in rows]
+
+    def condition(self, check: str) -> Condition:
+        """How *check* stands; as one that has never run where there is none. Raises HistoryError."""
+        query = "SELECT condition FROM states JOIN checks ON check_id = id WHERE name = ?"
+        with self._reading() as db:
+            row = db.execute(query, (text(check),)).fetchone()
+        return Condition.from_json(row[0]) if row else Condition()
 
     def prune(self, now: float | None = None, *, keep: float = KEEP, budget: float = 1.0) -> int:
         """Delete what is too old, for at most *budget* seconds and a few rows at a time; how many rows went.

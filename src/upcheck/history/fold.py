@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 
-from upcheck.history.tally import ALL_TIME, BUCKETS, COLUMNS, DAY, HOUR, OUTCOMES
+from upcheck.history.tally import ALL_TIME, BUCKETS, COLUMNS, DAY, HOUR, MARK, OUTCOMES
 from upcheck.result import Outcome
 
 RAW = "check_id, started, duration, outcome, reason, facts"  # the columns of results, and of recent
@@ -40,10 +41,30 @@ def tally(table: str, where: str = "true", start: str = "0") -> str:
 _MOVE = f"INSERT INTO results ({RAW}) SELECT {RAW} FROM recent ORDER BY check_id, rowid"  # noqa: S608
 _HOURS = tally("recent", start=f"CAST(started AS INTEGER) / {HOUR} * {HOUR}")
 _ADD = f"""
-    INSERT INTO rollups WITH hours AS MATERIALIZED ({_HOURS})
+    INSERT INTO rollups (span, start, check_id, {_COLUMNS}) WITH hours AS MATERIALIZED ({_HOURS})
     SELECT {HOUR}, start, check_id, {_COLUMNS} FROM hours
     UNION ALL SELECT {DAY}, start / {DAY} * {DAY} AS day, check_id, {_SUMS} FROM hours GROUP BY day, check_id
     UNION ALL SELECT {ALL_TIME}, 0, check_id, {_SUMS} FROM hours WHERE true GROUP BY check_id
+    ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)}"""  # noqa: S608
+
+# A mark is made at the first fold after its time, of what is folded then, less what is later than it: nothing, unless
+# a clock was wrong.
+_MARKED = "SELECT EXISTS (SELECT 1 FROM marks WHERE start = ?)"
+_NEW_MARK = f"""
+    INSERT INTO marks (start, check_id, {_COLUMNS})
+    SELECT :mark, rollups.check_id, {", ".join(f"rollups.{name} - ifnull(later.{name}, 0)" for name in COLUMNS)}
+    FROM rollups LEFT JOIN (
+        SELECT check_id, {_SUMS} FROM rollups WHERE span = {HOUR} AND start >= :mark GROUP BY check_id
+    ) AS later ON later.check_id = rollups.check_id
+    WHERE span = {ALL_TIME}"""  # noqa: S608
+# What comes late belongs to every mark after it. They are found one by one, because each has a row for every check.
+_LATE = f"""
+    INSERT INTO marks (start, check_id, {_COLUMNS})
+    WITH RECURSIVE later(mark) AS (
+        SELECT min(start) FROM marks WHERE start > (SELECT CAST(min(started) AS INTEGER) FROM recent)
+        UNION ALL SELECT (SELECT min(start) FROM marks WHERE start > mark) FROM later WHERE mark IS NOT NULL
+    ), hours AS MATERIALIZED ({_HOURS})
+    SELECT mark, check_id, {_SUMS} FROM later JOIN hours ON start < mark GROUP BY mark, check_id
     ON CONFLICT DO UPDATE SET {", ".join(f"{name} = {name} + excluded.{name}" for name in COLUMNS)}"""  # noqa: S608
 
 
@@ -62,6 +83,10 @@ def fold(db: sqlite3.Connection) -> None:
 
 def fold_in_transaction(db: sqlite3.Connection) -> None:
     """`fold` inside the caller's transaction. Raises sqlite3.Error."""
+    mark = int(time.time()) // MARK * MARK
+    if not db.execute(_MARKED, (mark,)).fetchone()[0]:
+        db.execute(_NEW_MARK, {"mark": mark})
     db.execute(_MOVE)
+    db.execute(_LATE)
     db.execute(_ADD)
     db.execute("DELETE FROM recent")

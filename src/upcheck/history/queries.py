@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from upcheck.history.fold import tally
-from upcheck.history.tally import ALL_TIME, COLUMNS, DAY, HOUR, Summary
+from upcheck.history.tally import ALL_TIME, COLUMNS, DAY, HOUR, MARK, Summary
 from upcheck.result import Outcome, Result
+from upcheck.state import Condition
 
 _COLUMNS = ", ".join(COLUMNS)
 _SUMS = ", ".join(f"sum({name})" for name in COLUMNS)
@@ -33,11 +34,12 @@ class Streak:
 
 @dataclass(frozen=True, slots=True)
 class Latest:
-    """A check's last result, the streak that it is in, and what all its runs come to since its first."""
+    """A check's last result, the streak that it is in, what all its runs come to since its first, how it stands."""
 
     result: Result
     streak: Streak
     totals: Summary
+    condition: Condition
 
 
 def results(db: sqlite3.Connection, check: str, since: float, limit: int) -> list[Result]:
@@ -86,25 +88,101 @@ def latest(db: sqlite3.Connection) -> list[Latest]:
     """Each check's last result, streak and totals, by name."""
     both = ", ".join(f"ifnull(rollups.{name}, 0) + ifnull(waiting.{name}, 0)" for name in COLUMNS)
     query = f"""
-        SELECT name, outcome, started, duration, reason, facts, details, since, runs, last_held, {both}
+        SELECT name, outcome, started, duration, reason, facts, details, since, runs, last_held, condition, {both}
         FROM checks JOIN states ON states.check_id = id
         LEFT JOIN rollups ON span = {ALL_TIME} AND rollups.start = 0 AND rollups.check_id = id
         LEFT JOIN ({tally("recent")}) AS waiting ON waiting.check_id = id
         ORDER BY name"""  # noqa: S608
     return [
-        Latest(_result(row[:7]), Streak(Outcome(row[1]), *row[7:10]), Summary.of(row[0], row[10:]))
+        Latest(
+            _result(row[:7]),
+            Streak(Outcome(row[1]), *row[7:10]),
+            Summary.of(row[0], row[11:]),
+            Condition.from_json(row[10]),
+        )
         for row in db.execute(query)
     ]
 
 
+def one(db: sqlite3.Connection, check: str, since: float) -> Summary:
+    """What has run of *check* from *since* on; zeros where there is no such check."""
+    number = (db.execute("SELECT id FROM checks WHERE name = ?", (check,)).fetchone() or (-1,))[0]
+    if mark := _mark(db, since):
+        rows = [db.execute(query.format(of="AND check_id = :id"), {"id": number, **mark}) for query in _TOTAL]
+        return Summary.of(check, map(sum, zip(*(row.fetchone() for row in rows), strict=True)))
+    bounds = _bounds(since, dict(db.execute("SELECT what, since FROM kept").fetchall()))
+    row = db.execute(_SUMMARY.format(few=f"AND check_id = {number}"), bounds).fetchone()
+    return Summary.of(check, row[1:] if row else (0,) * len(COLUMNS))
+
+
 def summaries(db: sqlite3.Connection, pattern: str, since: float) -> list[Summary]:
-    """What has run from *since* on, for each check that *pattern* names, by name."""
+    """What has run from *since* on, for each check that *pattern* names, by name.
+
+    A *since* at a full hour is answered from the nearest mark, where there is one.
+    """
+    if mark := _mark(db, since):
+        few = "checks.name GLOB :pattern" if pattern else "true"
+        rows = db.execute(_SINCE_MARK.format(few=few), {"pattern": _glob(pattern), **mark})
+        return sorted((Summary.of(row[0], row[1:]) for row in rows), key=lambda found: found.check)
     query = "SELECT id, name FROM checks WHERE name GLOB ? ORDER BY name"
     checks = dict(db.execute(query, (_glob(pattern),)).fetchall())
     few = f"AND check_id IN ({', '.join(map(str, checks))})" if len(checks) <= FEW else ""
     bounds = _bounds(since, dict(db.execute("SELECT what, since FROM kept").fetchall()))
     sums = {row[0]: row[1:] for row in db.execute(_SUMMARY.format(few=few), bounds)}
     return [Summary.of(name, sums.get(number, (0,) * len(COLUMNS))) for number, name in checks.items()]
+
+
+def total(db: sqlite3.Connection, pattern: str, since: float) -> Summary:
+    """What `summaries` finds, as one."""
+    if pattern or not (mark := _mark(db, since)):
+        return Summary.total(pattern, summaries(db, pattern, since))
+    rows = [db.execute(query.format(of=""), mark).fetchone() for query in _TOTAL]
+    return Summary.of(pattern, map(sum, zip(*rows, strict=True)))
+
+
+def _mark(db: sqlite3.Connection, since: float) -> dict[str, Any]:
+    """The mark that is nearest to *since*, and the hours between: see `_SINCE_MARK`; empty where there is none near."""
+    if since % HOUR:
+        return {}
+    known = [row[0] for row in db.execute(_NEAR, {"hour": since, "far": MARK}) if row[0] is not None]
+    if not known:
+        return {}
+    mark = min(known, key=lambda start: abs(start - since))
+    hours = list(range(int(min(mark, since)), int(max(mark, since)), HOUR))
+    return {"mark": mark, "hour": since, "hours": json.dumps(hours), "sign": 1 if mark > since else -1}
+
+
+_NEAR = """
+    SELECT max(start) FROM marks WHERE start BETWEEN :hour - :far AND :hour
+    UNION SELECT min(start) FROM marks WHERE start BETWEEN :hour AND :hour + :far"""
+
+
+# What all runs come to, less what they came to at the mark; and the hours between that and the window's beginning.
+# They are named one by one, because of a range SQLite would read the rows of all checks to find those of one.
+_BETWEEN = f"FROM rollups WHERE span = {HOUR} AND start IN (SELECT value FROM json_each(:hours))"
+_SINCE_MARK = f"""
+    SELECT name, {
+    ", ".join(
+        f"ifnull(rollups.{name}, 0) - ifnull(marks.{name}, 0) + :sign * ifnull(hours.{name}, 0) + ifnull(new.{name}, 0)"
+        for name in COLUMNS
+    )
+}
+    FROM checks LEFT JOIN rollups ON span = {ALL_TIME} AND rollups.start = 0 AND rollups.check_id = id
+    LEFT JOIN marks ON marks.start = :mark AND marks.check_id = id
+    LEFT JOIN (
+        SELECT check_id, {", ".join(f"sum({name}) AS {name}" for name in COLUMNS)} {_BETWEEN} GROUP BY check_id
+    ) AS hours ON hours.check_id = id
+    LEFT JOIN ({tally("recent", "started >= :hour")}) AS new ON new.check_id = id
+    WHERE {{few}}"""  # noqa: S608
+_TOTAL = tuple(
+    f"SELECT {', '.join(f'ifnull({sign} * sum({name}), 0)' for name in COLUMNS)} {source}"
+    for sign, source in (
+        ("1", f"FROM rollups WHERE span = {ALL_TIME} AND start = 0 {{of}}"),
+        ("-1", "FROM marks WHERE start = :mark {of}"),
+        (":sign", f"{_BETWEEN} {{of}}"),
+        ("1", f"FROM ({tally('recent', 'started >= :hour {of}')})"),
+    )
+)
 
 
 def _bounds(since: float, kept: Mapping[str, float]) -> dict[str, float]:

@@ -21,11 +21,15 @@ _OLD_HOURS = f"""
     DELETE FROM rollups WHERE (span, start, check_id) IN
     (SELECT span, start, check_id FROM rollups WHERE span = {HOUR} AND start < :before LIMIT :n)"""  # noqa: S608
 
+_OLD_MARKS = """
+    DELETE FROM marks WHERE (start, check_id) IN (SELECT start, check_id FROM marks WHERE start < :before LIMIT :n)"""
+
 
 def prune(db: sqlite3.Connection, now: float, keep: float, budget: float) -> int:
     """Delete what is too old at *now* (unix seconds) for at most *budget* seconds; how many rows went.
 
-    Results go after *keep* seconds, hourly rollups after KEEP_HOURS; only what is folded goes. Raises sqlite3.Error.
+    Results go after *keep* seconds, hourly rollups and marks after KEEP_HOURS; only what is folded goes. Raises
+    sqlite3.Error.
     """
     with suppress(sqlite3.OperationalError):  # a full disk: to delete is what helps
         fold(db)
@@ -33,7 +37,13 @@ def prune(db: sqlite3.Connection, now: float, keep: float, budget: float) -> int
     now = min(now, newest or 0.0)  # where the clock is ahead, what it was not ahead for is not old
     end = time.monotonic() + budget
     gone = 0
-    for what, statement, before in (("results", _OLD_RESULTS, now - keep), ("hours", _OLD_HOURS, now - KEEP_HOURS)):
+    # The marks first: the hours after each must be there for as long as it is.
+    old_hours = now - KEEP_HOURS
+    for what, statement, before in (
+        ("results", _OLD_RESULTS, now - keep),
+        ("marks", _OLD_MARKS, old_hours),
+        ("hours", _OLD_HOURS, old_hours),
+    ):
         while time.monotonic() < end:
             began = time.monotonic()
             count = _chunk(db, what, statement, before)

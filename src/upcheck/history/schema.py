@@ -14,7 +14,7 @@ from upcheck.history.tally import COLUMNS
 from upcheck.history.writer import Writer
 from upcheck.result import Outcome, Result
 
-VERSION = 3
+VERSION = 4
 BUSY = 5.0  # seconds to wait for another writer
 CACHE = 16_000  # KiB of pages: the index leaves and the states and rollups of some 10,000 checks
 CHECKPOINT = 4_000  # pages in the write-ahead log, 16 MiB: each checkpoint waits for the disk twice
@@ -38,8 +38,18 @@ _STATES = """CREATE TABLE states (
         details TEXT NOT NULL,      -- as results.facts
         since REAL NOT NULL,        -- unix seconds: the first run of the latest outcome
         runs INTEGER NOT NULL,      -- how many it has had in a row
-        last_held REAL              -- unix seconds
+        last_held REAL,             -- unix seconds
+        condition TEXT NOT NULL DEFAULT '' -- see upcheck.state
     ) STRICT"""
+_COUNTS = ", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in COLUMNS)
+# What all runs of a check before *start* come to, every MARK seconds: a long window is the difference between now and
+# then, not a sum over each of its hours.
+_MARKS = f"""CREATE TABLE marks (
+        start INTEGER NOT NULL,     -- unix seconds, a multiple of MARK
+        check_id INTEGER NOT NULL REFERENCES checks,
+        {_COUNTS},
+        PRIMARY KEY (start, check_id)
+    ) STRICT, WITHOUT ROWID"""
 _RECENT = f"CREATE TABLE recent ({_RAW}\n) STRICT"  # results that are in no index and no rollup yet
 _SCHEMA = (
     """CREATE TABLE checks (
@@ -57,9 +67,10 @@ _SCHEMA = (
         span INTEGER NOT NULL,      -- seconds
         start INTEGER NOT NULL,     -- unix seconds, a multiple of span
         check_id INTEGER NOT NULL REFERENCES checks,
-        {", ".join(f"{name} {'REAL' if name == 'seconds' else 'INTEGER'} NOT NULL" for name in COLUMNS)},
+        {_COUNTS},
         PRIMARY KEY (span, start, check_id)
     ) STRICT, WITHOUT ROWID""",
+    _MARKS,
     "CREATE TABLE kept (what TEXT PRIMARY KEY, since REAL NOT NULL) STRICT",  # what is older has been deleted
     "CREATE TABLE engines (shard TEXT PRIMARY KEY, engine TEXT NOT NULL) STRICT",
 )
@@ -149,8 +160,12 @@ def _upgrade(db: sqlite3.Connection, file: Path) -> None:
         found = _version(db, file)  # another process may have done it while we waited
         if found == VERSION:
             return
-        if found == 2:
-            _from_version_2(db)
+        if found in (2, 3):
+            if found == 2:
+                _from_version_2(db)
+            else:
+                db.execute("ALTER TABLE states ADD COLUMN condition TEXT NOT NULL DEFAULT ''")
+            _from_version_3(db)
         else:
             _from_version_1(db) if found else _make(db)
         db.execute(f"PRAGMA user_version = {VERSION}")
@@ -166,9 +181,19 @@ def _from_version_2(db: sqlite3.Connection) -> None:
     db.execute(_RECENT)
     db.execute(_STATES)
     columns = "started", "duration", "outcome", "reason", "details", "since", "runs", "last_held"
-    db.execute(f"INSERT INTO states SELECT id, {', '.join(columns)} FROM checks WHERE outcome IS NOT NULL")  # noqa: S608
+    db.execute(
+        f"INSERT INTO states (check_id, {', '.join(columns)}) "  # noqa: S608
+        f"SELECT id, {', '.join(columns)} FROM checks WHERE outcome IS NOT NULL"
+    )
     for column in columns:
         db.execute(f"ALTER TABLE checks DROP COLUMN {column}")
+
+
+def _from_version_3(db: sqlite3.Connection) -> None:
+    """It had neither marks, nor checks that are blocked or under maintenance."""
+    for column in ("blocked", "maintenance"):
+        db.execute(f"ALTER TABLE rollups ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+    db.execute(_MARKS)
 
 
 def _from_version_1(db: sqlite3.Connection) -> None:

@@ -6,15 +6,18 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from upcheck.result import Outcome
 
 HOUR, DAY, ALL_TIME = 3600, 86400, 0  # the spans of rollups, in seconds
+MARK = 6 * HOUR  # seconds between two marks
 
 # Upper bounds in seconds, inclusive as Prometheus' `le` is; what took longer is in one more bucket, +Inf.
 # The columns b0, b1, ... of the file stand for these: other bounds need another schema version.
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 OUTCOMES = tuple(Outcome)
+_COUNTS = len(OUTCOMES)
 COLUMNS = (*(outcome.value for outcome in OUTCOMES), "seconds", *(f"b{index}" for index in range(len(BUCKETS) + 1)))
 
 
@@ -39,9 +42,8 @@ class Summary:
     @classmethod
     def of(cls, check: str, row: Iterable[float]) -> Summary:
         """The summary in the columns of a rollup: a count for each of OUTCOMES, seconds, the buckets."""
-        values = list(row)
-        counts = {outcome: int(count) for outcome, count in zip(OUTCOMES, values, strict=False)}
-        return cls(check, counts, values[len(OUTCOMES)], tuple(int(count) for count in values[len(OUTCOMES) + 1 :]))
+        values: Any = tuple(row)  # counts are integers, seconds may be any number
+        return cls(check, dict(zip(OUTCOMES, values, strict=False)), values[_COUNTS], values[_COUNTS + 1 :])
 
     @classmethod
     def total(cls, name: str, parts: Iterable[Summary]) -> Summary:

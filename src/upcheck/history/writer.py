@@ -15,6 +15,7 @@ from typing import Any
 from upcheck.history.fold import RAW, fold, waiting
 from upcheck.history.tally import OUTCOMES
 from upcheck.result import Outcome, Result
+from upcheck.state import Condition, step
 
 # A check's clock may be put back, and then its runs are no less the latest; a run that is older than this was rather
 # brought from elsewhere. Clocks that run on local time are 14 hours wrong at most.
@@ -27,14 +28,16 @@ FOLD_ROWS = 50_000  # but a reader counts what waits
 # is a switch between the two; a statement with many rows does so once.
 SIZES = (256, 32, 4, 1)
 
-_OF_THE_CHECK = frozenset(("name", "file", "line", "every", "timeout", "severity"))
+_OF_THE_CHECK = frozenset(
+    ("name", "file", "line", "every", "timeout", "severity", "failure_threshold", "success_threshold")
+)
 _FIRST = itemgetter(0)
 _PLAIN = {outcome: outcome.value for outcome in OUTCOMES}  # sqlite3 binds text many times faster than an enum
 _HELD = Outcome.HELD.value
 
 _encode = json.JSONEncoder(default=str, skipkeys=True, separators=(",", ":")).encode
 
-_STATE = "started", "duration", "outcome", "reason", "details", "since", "runs", "last_held"
+_STATE = "started", "duration", "outcome", "reason", "details", "since", "runs", "last_held", "condition"
 _RESULTS = f"INSERT INTO recent ({RAW}) VALUES ", RAW.count(",") + 1  # noqa: S608
 _STATES = f"INSERT OR REPLACE INTO states (check_id, {', '.join(_STATE)}) VALUES ", 1 + len(_STATE)  # noqa: S608
 _FIND = f"SELECT id, facts, {', '.join(_STATE)} FROM checks LEFT JOIN states ON check_id = id WHERE name = ?"  # noqa: S608
@@ -47,16 +50,23 @@ class _Check:
         self.id: int = row[0]
         self.facts: dict[str, Any] = json.loads(row[1])
         self.started, self.duration, self.outcome, self.reason, self.details = row[2:7]
-        self.since, self.runs, self.last_held = row[7:]
+        self.since, self.runs, self.last_held, text = row[7:]
+        self.condition = Condition.from_json(text or "")
+        self._condition: str = text or ""  # the same as it is written
         self.before: Mapping[str, Any] | None = None  # all facts of the run before, because most are like it,
         self.own = ""  # and those that were its own
 
-    def follow(self, started: float, duration: float | None, outcome: str, reason: str, now: float) -> None:
+    def follow(
+        self, result: Result, started: float, duration: float | None, outcome: str, reason: str, now: float
+    ) -> None:
         """Take a run for the latest, unless it comes late: the latest is what came last, whatever the clock says."""
         if outcome == _HELD:
             self.last_held = started if self.last_held is None else max(started, min(self.last_held, now))
         if self.started is not None and started < self.started - LATE and self.started <= now + AHEAD:
             return
+        after = step(self.condition, result)
+        if after is not self.condition:
+            self.condition, self._condition = after, after.to_json()
         if self.outcome != outcome:
             self.since, self.runs = started, 0
         elif started < self.since:  # the clock was put back; a streak began no later than now
@@ -70,7 +80,7 @@ class _Check:
         """The values of `_STATES`."""
         return (
             self.id, self.started, self.duration, self.outcome, self.reason, self.details, self.since, self.runs,
-            self.last_held,
+            self.last_held, self._condition,
         )  # fmt: skip
 
 
@@ -105,7 +115,7 @@ class Writer:
             outcome, reason = _PLAIN[result.outcome], text(result.reason) if result.reason else ""
             own = check.own if result.facts == check.before else self._own_facts(check, result)
             raw += (check.id, started, duration, outcome, reason, own)
-            check.follow(started, duration, outcome, reason, now)
+            check.follow(result, started, duration, outcome, reason, now)
             touched[check.id] = check
         self._insert(*_RESULTS, raw)
         states: list[Any] = []

@@ -16,11 +16,22 @@ import pytest
 from upcheck.concurrent import Host, once
 from upcheck.concurrent.protocol import NotAsked
 from upcheck.declaration import SEVERITIES, DeclarationError
+from upcheck.dependencies import DependencyError
 from upcheck.plugin import coroutines, hookspecs, interrupt, items, session
 from upcheck.plugin.confidential import hide
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
-from upcheck.plugin.record import EXCHANGE, PLAYED, Recorder, make_report, reports_of_lost, standing, with_facts
+from upcheck.plugin.record import (
+    EXCHANGE,
+    FIXTURE,
+    PLAYED,
+    Recorder,
+    declarations,
+    make_report,
+    reports_of_lost,
+    standing,
+    with_facts,
+)
 from upcheck.redaction import redacted
 from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink, left_by
 from upcheck.result import Kind
@@ -29,6 +40,7 @@ from upcheck.settings import Settings, SettingsError, declared
 if TYPE_CHECKING:
     from upcheck.probes.http import AsyncClient, Client
     from upcheck.rules.play import Rules
+    from upcheck.sla import Objectives
 
 _DECLARED = pytest.StashKey[bool]()
 _YAML = {".yml", ".yaml"}
@@ -39,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The options of our own."""
     group = parser.getgroup("upcheck", "monitoring checks (upcheck)")
     group.addoption("--target", metavar="URL", help="ask URL instead of [tool.upcheck] target")
+    group.addoption("--sla-source", metavar="URL", help="a Prometheus that the fixture sla asks, not the history")
     group.addoption(
         "--metrics-textfile", metavar="PATH", type=Path, help="write results for node_exporter's textfile collector"
     )
@@ -113,9 +126,11 @@ def _refuse_options(config: pytest.Config) -> None:
         if option.concurrency and getattr(option, name, None):
             typed = {"usepdb": "--pdb", "setupshow": "--setup-show", "numprocesses": "-n"}.get(name, f"--{name}")
             raise pytest.UsageError(f"{typed} and --concurrency exclude each other: leave one out")
-    target = session.target(config)
-    if not target.startswith(("http://", "https://")):
-        raise pytest.UsageError(f"target {target}: expected a URL; did you mean http://{target}?")
+    urls = [("target", session.target(config))]
+    urls += [("--sla-source", url)] if (url := option.sla_source or session.settings(config).sla_source) else []
+    for name, url in urls:
+        if not url.startswith(("http://", "https://")):
+            raise pytest.UsageError(f"{name} {url}: expected a URL; did you mean http://{url}?")
     for name, path in _paths(config):
         if not path.absolute().parent.is_dir():
             raise pytest.UsageError(f"{name}={path}: there is no folder {path.absolute().parent}")
@@ -171,15 +186,30 @@ def pytest_make_collect_report(
     return report
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is no live check, and what a run before has told of, where that is asked for."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None, None, None]:
+    """Know what checks need; leave out what is no live check, or was told of by a run before, where that is asked."""
+    if not config.stash.get(session.WATCHED, False):
+        try:
+            unknown = session.know(config, declarations(items))
+        except DependencyError as error:
+            raise pytest.UsageError(str(error)) from None
+        if unknown and _whole(config):
+            raise pytest.UsageError(unknown[0])
+    yield
     if config.option.live:
         items[:] = [item for item in items if (known := standing(item)) is not None and known.kind is Kind.CHECK]
     if config.option.resume:
         wanted = left_by(config.option.resume)
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in wanted])
         items[:] = [item for item in items if item.nodeid in wanted]
+
+
+def _whole(config: pytest.Config) -> bool:
+    """Whether all checks of the repo are collected, so that a name which is not among them is a mistake."""
+    checks = session.settings(config).checks
+    given = [config.invocation_params.dir / str(one) for one in config.args]
+    return any(path == checks or path in checks.parents for path in given)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -250,14 +280,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def pytest_fixture_setup(
     fixturedef: pytest.FixtureDef[object], request: pytest.FixtureRequest
 ) -> Generator[None, object, object]:
-    """Run a fixture that is a coroutine, or an asynchronous generator, on the same loop."""
+    """Run a fixture that is a coroutine on the same loop; say which it was, where one that many share is broken."""
     function = fixturedef.func
     made = None if "anyio_backend" in request.fixturenames else coroutines.on_loop(function, request.config)
-    if made is None:
-        return (yield)
-    fixturedef.func = made  # type: ignore[misc]
+    if made is not None:
+        fixturedef.func = made  # type: ignore[misc]
     try:
         return (yield)
+    except Exception as error:
+        if fixturedef.scope != "function" and not hasattr(error, FIXTURE):
+            place = f" ({fixturedef.baseid})" if fixturedef.baseid else ""
+            setattr(error, FIXTURE, f"{fixturedef.argname}{place}")
+        raise
     finally:
         fixturedef.func = function  # type: ignore[misc]
 
@@ -318,6 +352,21 @@ def rules(request: pytest.FixtureRequest) -> Callable[..., Rules]:
         return loaded
 
     return load
+
+
+@pytest.fixture
+def sla(request: pytest.FixtureRequest) -> Objectives:
+    """What was: `sla("test_api", window="30d").availability`, from the history or `--sla-source`; see docs/sla.md."""
+    from upcheck.sla import HistorySource, Objectives, PrometheusSource  # that only these checks should pay
+
+    item, settings = request.node, session.settings(request.config)
+
+    def observe(asked: str, got: str) -> None:
+        item.stash[EXCHANGE] = {"asked": asked, "got": got}
+
+    url = request.config.getoption("sla_source") or settings.sla_source
+    source = PrometheusSource(url) if url else HistorySource(settings.history)
+    return Objectives(source, item.nodeid.partition("::")[0], observe)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -17,7 +17,7 @@ from upcheck.documents import DocumentError
 from upcheck.plugin import session
 from upcheck.probes.http import Answer, HttpFailure, RequestError
 from upcheck.report.block import block
-from upcheck.result import Kind, Outcome
+from upcheck.result import Kind, Outcome, Unknown
 from upcheck.rules import configs
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Item(pytest.Item):
         """The facts for what did not hold, the sentence for what could not be told."""
         if isinstance(excinfo.value, Unmet):
             return f"{excinfo.value}\n{block(excinfo.value.facts)}".rstrip()
-        if isinstance(excinfo.value, session.Unknown):
+        if isinstance(excinfo.value, Unknown):
             return str(excinfo.value)
         return super().repr_failure(excinfo, *args)
 
@@ -97,7 +97,7 @@ class YamlCheckItem(Item):
         try:
             self.request = self.check.request(session.target(self.config))
         except RequestError as error:
-            raise session.Unknown(str(error)) from None
+            raise Unknown(str(error)) from None
 
     def runtest(self) -> None:
         """Ask once; raises Unmet with everything that does not hold, Unknown where nothing could be told."""
@@ -112,7 +112,7 @@ class YamlCheckItem(Item):
         if told.outcome is Outcome.FAILED:
             raise Unmet(told.reason, **told.facts)
         if told.outcome is Outcome.ERROR:
-            raise session.Unknown(told.reason)
+            raise Unknown(told.reason)
 
 
 class RuleTestFile(File):
@@ -213,7 +213,7 @@ def _told(ask: Any) -> Verdict:
     try:
         verdict: Verdict = ask()
     except CommandError as error:
-        raise session.Unknown(str(error)) from None
+        raise Unknown(str(error)) from None
     return verdict
 
 
@@ -242,5 +242,5 @@ def begin_rule_tests(session_: pytest.Session) -> None:
     """Start promtool on all the rule tests of a session, unless it is a worker that runs only some of them."""
     files = [item.file for item in session_.items if isinstance(item, RuleTestItem)]
     if files and not hasattr(session_.config, "workerinput"):
-        with contextlib.suppress(session.Unknown):  # each item will say so
+        with contextlib.suppress(Unknown):  # each item will say so
             session.judge(session_.config).begin(files)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ import pytest
 
 from upcheck.concurrent import Run
 from upcheck.declaration import Declaration
+from upcheck.dependencies import NOTHING, Causes, Needs
+from upcheck.maintenance import covering
 from upcheck.plugin import session
 from upcheck.plugin.confidential import hide
 from upcheck.plugin.items import Item, Unmet
@@ -21,7 +23,7 @@ from upcheck.plugin.mark import declaration_of
 from upcheck.probes.http import HttpFailure
 from upcheck.report import verdict
 from upcheck.report.sinks import LinesSink, Sink
-from upcheck.result import FACT, UNKNOWN, Kind, Outcome, Result, fold
+from upcheck.result import FACT, PLANNED, UNKNOWN, Kind, Outcome, Result, Unknown, fold
 from upcheck.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ _PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
 _KIND = f"{FACT}kind"
 _STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
 PLAYED = pytest.StashKey[list["Rules"]]()  # what the `rules` fixture has given
+FIXTURE = "upcheck_fixture"  # the attribute of what a fixture raised that says which one
 EXCHANGE = pytest.StashKey[dict[str, str]]()  # what the `http` fixture last asked, and got
 
 
@@ -73,15 +76,35 @@ def _standing(item: pytest.Item, settings: Settings) -> Standing | None:
             "every": declaration.every,
             "timeout": declaration.timeout,
             "severity": declaration.severity,
+            "failure_threshold": declaration.failure_threshold,
+            "success_threshold": declaration.success_threshold,
         },
     )
+
+
+def declarations(items: Iterable[pytest.Item]) -> dict[str, Declaration]:
+    """What the live checks among *items* say of themselves, by node ID."""
+    known = {item.nodeid: standing(item) for item in items}
+    return {check: one.declaration for check, one in known.items() if one is not None and one.kind is Kind.CHECK}
 
 
 def with_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> pytest.TestReport:
     """*report* with the facts of *item*, and no secrets: plain values, because xdist sends it to another process."""
     _add_facts(item, call, report)
+    if report.failed and (window := planned(item, report.start)):
+        report.outcome, report.wasxfail = "skipped", f"maintenance: {window}"
+        report.user_properties.append((FACT + PLANNED, window))
     hide(report)
     return report
+
+
+def planned(item: pytest.Item, at: float) -> str:
+    """The window of maintenance that the check *item* is in *at* (unix seconds); empty where it is in none."""
+    windows = session.settings(item.config).maintenance
+    known = standing(item) if windows else None
+    if known is None or known.kind is not Kind.CHECK:
+        return ""
+    return covering(windows, item.nodeid, item.name, at)
 
 
 def _add_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.TestReport) -> None:
@@ -97,11 +120,22 @@ def _add_facts(item: pytest.Item, call: pytest.CallInfo[None], report: pytest.Te
     facts.update(_proven(item.stash.get(PLAYED, [])))
     if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
         facts.update(_failure(item, call.excinfo, report.longreprtext))
+        facts.update(_needed(item, call.excinfo.value))
         facts.setdefault("code", "assertion" if call.excinfo.errisinstance(AssertionError) else "exception")
         if timelines := [one for rules in item.stash.get(PLAYED, []) for one in rules.timelines]:
             facts["diff"] = f"F fires, p is pending, . is silent\n{timelines[-1].picture()}"
             facts["see"] = _drawn(item, timelines)
     report.user_properties.extend((FACT + name, value) for name, value in facts.items())
+
+
+def _needed(item: pytest.Item, error: BaseException) -> dict[str, object]:
+    """Which fixture is to blame for *error*, where several share it, and what else *item* needs: see `Causes`."""
+    facts: dict[str, object] = {}
+    if (fixture := getattr(error, FIXTURE, None)) is not None:
+        facts["fixture"] = fixture
+    if needs := session.needs(item):
+        facts["needs"] = {"checks": needs.checks, "uplinks": needs.uplinks}
+    return facts
 
 
 def _proven(played: list[Rules]) -> dict[str, object]:
@@ -173,7 +207,7 @@ def reports_of_lost(run: Run, told: str, code: str) -> list[pytest.TestReport]:
 def _failure(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], told: str) -> dict[str, object]:
     if isinstance(excinfo.value, Unmet):
         return excinfo.value.facts
-    if isinstance(excinfo.value, session.Unknown):
+    if isinstance(excinfo.value, Unknown):
         return {"reason": str(excinfo.value), "got": str(excinfo.value), UNKNOWN: True}
     reason = _first_error(told) or excinfo.exconly(tryshort=True).strip().partition("\n")[0]
     own = [entry for entry in excinfo.traceback if Path(entry.path) == item.path]
@@ -215,6 +249,12 @@ def _collect_error(told: str) -> tuple[str, int]:
     return got, 1
 
 
+def _needs_of(result: Result) -> Needs:
+    """What *result* says that it needs: it may come from another process."""
+    needs = result.facts.get("needs")
+    return Needs(tuple(needs["checks"]), tuple(needs["uplinks"])) if needs else NOTHING
+
+
 class Recorder:
     """Folds each item's reports into a Result, hands it to the sinks, and says at the end what came of it."""
 
@@ -228,6 +268,7 @@ class Recorder:
         self._sinks = sinks
         self._phases: dict[str, list[pytest.TestReport]] = defaultdict(list)
         self._collect_errors: set[str] = set()
+        self._causes = Causes(_needs_of, anew=False)
         self.results: list[Result] = []
         self.warnings: list[str] = []
         for sink in sinks:
@@ -248,7 +289,7 @@ class Recorder:
             return
         self._phases[report.nodeid].append(report)
         if died or report.when == "teardown":
-            self._emit(fold(self._phases.pop(report.nodeid)))
+            self._take(fold(self._phases.pop(report.nodeid)))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A file of checks that can't be collected is one error."""
@@ -264,7 +305,14 @@ class Recorder:
         path = self._config.rootpath / nodeid.partition("::")[0]
         return next((kind for folder, kind in self._folders.items() if path.is_relative_to(folder)), None)
 
+    def _take(self, result: Result) -> None:
+        """Tell of *result*, once it is known what its cause is."""
+        for one in self._causes.take(result):
+            self._emit(one)
+
     def _emit(self, result: Result) -> None:
+        if "needs" in result.facts:
+            result = replace(result, facts={name: value for name, value in result.facts.items() if name != "needs"})
         self.results.append(result)
         for hook in self._config.hook.pytest_upcheck_result.get_hookimpls():
             # Each by itself: one that raises must not keep the result from the others, nor turn a check red.
@@ -281,6 +329,8 @@ class Recorder:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         """Have every sink write what it still holds; the lines last, because they tell what the others say."""
+        for result in self._causes.flush():
+            self._emit(result)
         for sink in sorted(self._sinks, key=lambda sink: isinstance(sink, LinesSink)):
             if isinstance(sink, LinesSink):
                 sink.warn(self.warnings)

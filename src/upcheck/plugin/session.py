@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,8 @@ import pytest
 
 from upcheck import tools
 from upcheck.declaration import Declaration
+from upcheck.dependencies import NOTHING, Dependencies, Needs
+from upcheck.result import Unknown
 from upcheck.rules import Judge
 from upcheck.rules.known import Cache
 from upcheck.settings import Settings
@@ -24,8 +27,7 @@ _CLIENT: pytest.StashKey[Client] = pytest.StashKey()  # the models of those that
 _ASYNC_CLIENT: pytest.StashKey[AsyncClient] = pytest.StashKey()
 
 
-class Unknown(Exception):
-    """Something is missing that is needed to tell whether a check holds."""
+_NEEDS = pytest.StashKey[Dependencies]()
 
 
 def settings(config: pytest.Config) -> Settings:
@@ -50,6 +52,21 @@ def tool(config: pytest.Config, name: str, *features: str) -> Path:
     except tools.ToolError as error:
         raise Unknown(str(error)) from None
     return found.path
+
+
+def know(config: pytest.Config, declared: Mapping[str, Declaration]) -> list[str]:
+    """Keep what each of the checks *declared* needs; a sentence for each name there is no check of.
+
+    Raises DependencyError.
+    """
+    config.stash[_NEEDS] = dependencies = Dependencies(declared)
+    return dependencies.unknown
+
+
+def needs(item: pytest.Item) -> Needs:
+    """What *item* can't hold without."""
+    known = item.config.stash.get(_NEEDS, None)
+    return known.of(item.nodeid) if known is not None else NOTHING
 
 
 def judge(config: pytest.Config) -> Judge:

@@ -16,7 +16,10 @@ from upcheck.result import Outcome, Result
 
 FORMATS = ("table", "json", "csv", "openmetrics")
 LIMIT = 100  # results that --raw lists
-_COLOURS = {Outcome.HELD: "green", Outcome.FAILED: "red", Outcome.ERROR: "magenta", Outcome.SKIPPED: "yellow"}
+_COLOURS = {
+    Outcome.HELD: "green", Outcome.FAILED: "red", Outcome.ERROR: "magenta", Outcome.SKIPPED: "yellow",
+    Outcome.BLOCKED: "magenta", Outcome.MAINTENANCE: "yellow",
+}  # fmt: skip
 _RIGHT = ("runs", "held", "failed", "error", "availability", "p50", "p95", "duration")
 Cell = tuple[str, str]  # a text and its colour
 

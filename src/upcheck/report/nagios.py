@@ -17,16 +17,18 @@ def status(results: Sequence[Result]) -> int:
     if any(result.facts.get("severity", "critical") == "critical" for result in failed):
         return CRITICAL
     outcomes = {result.outcome for result in results}
-    if Outcome.ERROR in outcomes or Outcome.HELD not in outcomes | ({Outcome.HELD} if failed else set()):
+    if outcomes & {Outcome.ERROR, Outcome.BLOCKED}:
         return UNKNOWN
-    return WARNING if failed else OK
+    if failed:
+        return WARNING
+    return OK if outcomes & {Outcome.HELD, Outcome.MAINTENANCE} else UNKNOWN
 
 
 def line(results: Sequence[Result], warnings: Sequence[str] = ()) -> str:
     """Such as `UPCHECK CRITICAL - 1 failed, 22 held: test_api (503) | held=22 failed=1 error=0`, with one pipe."""
     counts = Counter(result.outcome for result in results)
     told = [f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome]] or ["no check ran"]
-    bad = [result for result in results if result.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    bad = [result for result in results if result.outcome.bad]
     names = "; ".join(f"{result.facts.get('name', result.check)} ({_why(result)})" for result in bad[:5])
     names += f"; and {len(bad) - 5} more" if len(bad) > 5 else ""
     text = f"UPCHECK {_NAMES[status(results)]} - {', '.join(told)}" + (f": {names}" if names else "")

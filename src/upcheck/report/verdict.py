@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from upcheck.dependencies import behind
 from upcheck.history import Streak
 from upcheck.report.block import block
-from upcheck.result import Kind, Outcome, Result
+from upcheck.result import ExitCode, Kind, Outcome, Result, exit_code
 
 _TITLES = {Kind.CHECK: "checks", Kind.RULE: "rules", Kind.CONFIG: "configs"}
 _GOOD = {Kind.CHECK: "held", Kind.RULE: "held", Kind.CONFIG: "valid"}
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 MAX_BLOCKS = 50  # failures told in full
+MAX_NAMES = 5  # of checks that are blocked by one
 MAX_REASONS = 10  # reasons that the rest is counted by
 Style = Callable[[str, str], str]  # a text and the name of a colour
 
@@ -40,7 +42,9 @@ def _count(kind: Kind, results: Sequence[Result], alerts: set[str], style: Style
     good = tally[Outcome.HELD]
     told = [f"{good} {_GOOD[kind]}"] if good else []
     told += [f"{tally[outcome]} {outcome}" for outcome in Outcome if outcome is not Outcome.HELD and tally[outcome]]
-    colour = "red" if tally[Outcome.FAILED] or tally[Outcome.ERROR] or not results else "green"
+    colour = (
+        "red" if tally[Outcome.FAILED] or tally[Outcome.ERROR] or tally[Outcome.BLOCKED] or not results else "green"
+    )
     text = ", ".join(told) or "no tests"
     line = f"{_TITLES[kind]:<11} {style(text, colour)}{' ' * max(1, 24 - len(text))} {_remark(kind, results, alerts)}"
     return line.rstrip()
@@ -73,9 +77,11 @@ def _proven(results: Sequence[Result], alerts: set[str]) -> str:
 def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], style: Style = plain) -> list[str]:
     """A block for each result that did not hold: where it stands, what was asked, got and wanted, since when.
 
-    What has one cause is one block. Beyond MAX_BLOCKS the rest is counted, by reason.
+    What has one cause is one block, with a line for all that is blocked by it. Beyond MAX_BLOCKS the rest is counted,
+    by reason.
     """
-    bad = [result for result in results if result.outcome in (Outcome.FAILED, Outcome.ERROR)]
+    blocked = behind(results)
+    bad = [result for result in results if result.outcome.bad]
     bad.sort(key=lambda result: (str(result.facts.get("file")), int(result.facts.get("line", 0))))
     causes = Counter(map(_cause, bad))
     lines: list[str] = []
@@ -88,10 +94,28 @@ def failures(results: Sequence[Result], streak: Callable[[str], Streak | None], 
             continue
         blocks += 1
         more = [f"  and {others - 1} more for the same reason"] if others > 1 else []
-        lines += [*_block(result, streak, style), *more, ""]
+        lines += [
+            *_block(result, streak, style),
+            *more,
+            *_behind(blocked.pop(result.check, []), "behind it", style),
+            "",
+        ]
+    for cause, several in blocked.items():
+        reason = several[0].reason.partition(": ")[2]
+        lines += [*_behind(several, f"by {cause}", style), *block({"got": reason}).splitlines(), ""]
     if rest:
         lines += [f"and {sum(rest.values())} more", *_digest(rest), ""]
     return lines
+
+
+def _behind(blocked: Sequence[Result], by: str, style: Style) -> list[str]:
+    """A line for what is *blocked*: how many, and the names of the first."""
+    if not blocked:
+        return []
+    names = [str(result.facts.get("name", result.check)) for result in blocked]
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    count = f"{len(names)} check{'s' if len(names) > 1 else ''}"
+    return [f"{style('BLOCKED ', 'magenta')} {count} {by} ({', '.join(names[:MAX_NAMES])}{more})"]
 
 
 def hint(results: Sequence[Result], target: str) -> str:
@@ -147,7 +171,7 @@ def clock(moment: float) -> str:
 def total(results: Sequence[Result], seconds: float, style: Style = plain) -> str:
     """The last line: `held in 1.9 s`, or what did not hold."""
     tally = Counter(result.outcome for result in results)
-    if not tally[Outcome.FAILED] and not tally[Outcome.ERROR] and tally[Outcome.HELD]:
+    if exit_code(results) is ExitCode.HELD:
         return style(f"held in {seconds:.1f} s", "green")
     if not tally:
         return style("nothing ran, so nothing is known", "magenta")

@@ -7,31 +7,30 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from upcheck.result import Outcome, Result
+from upcheck.state import Condition, Flip, State, flip, step
 
-WORD = {Outcome.HELD: "UP", Outcome.FAILED: "DOWN", Outcome.ERROR: "UNKNOWN", Outcome.SKIPPED: "SKIPPED"}
 KEPT = 12  # results in a sparkline
 
 
 @dataclass(slots=True)
 class Row:
-    """One check: its last result, since when (unix seconds) it has that outcome, the latest durations in seconds.
+    """One check: its last result, how it stands since when, the latest durations in seconds.
 
     A duration is None where the check did not hold.
     """
 
     last: Result
-    since: float
-    lasted: float | None = None  # seconds that the outcome before has lasted
+    condition: Condition
     durations: deque[float | None] = field(default_factory=lambda: deque(maxlen=KEPT))
 
 
 class Board:
-    """The rows. *since* tells of a check that was known before the start: its outcome, and since when."""
+    """The rows. *known* tells how a check stood before the start."""
 
-    def __init__(self, since: Callable[[str], tuple[Outcome, float] | None] = lambda check: None) -> None:
-        self._since = since
+    def __init__(self, known: Callable[[str], Condition] = lambda check: Condition()) -> None:
+        self._known = known
         self.rows: dict[str, Row] = {}
-        self.counts: Counter[Outcome] = Counter()
+        self.counts: Counter[State] = Counter()
         self.stale: dict[str, str] = {}  # files whose last good version runs, and why
 
     def outcome(self, check: str) -> Outcome | None:
@@ -39,35 +38,39 @@ class Board:
         row = self.rows.get(check)
         return row.last.outcome if row else None
 
-    def take(self, result: Result) -> bool:
-        """Keep *result*; whether it is another outcome than the one before."""
+    def take(self, result: Result) -> Flip | None:
+        """Keep *result*; what is to be told of it: a change, and what is not up when it is first looked at."""
         row = self.rows.get(result.check)
+        before = row.condition if row is not None else self._known(result.check)
+        after = step(before, result)
+        found = flip(result.check, before, after, result)
         if row is None:
-            before = self._since(result.check)
-            known = before is not None and before[0] is result.outcome
-            row = self.rows[result.check] = Row(result, before[1] if known and before else result.started)
-            changed = result.outcome is not Outcome.HELD or (before is not None and not known)
-            if changed and before is not None and not known:
-                row.lasted = result.started - before[1]
+            row = self.rows[result.check] = Row(result, after)
+            if after.state is State.UP and not before.since:
+                found = None
+            elif found is None and after.state is not State.UP:
+                found = Flip(result.check, before.state, after.state, after.since, result.reason)
         else:
-            changed = row.last.outcome is not result.outcome
-            self.counts[row.last.outcome] -= 1
-            if changed:
-                row.lasted, row.since = result.started - row.since, result.started
-            row.last = result
-        self.counts[result.outcome] += 1
+            self.counts[before.state] -= 1
+            row.last, row.condition = result, after
+        self.counts[after.state] += 1
         row.durations.append(result.duration if result.outcome is Outcome.HELD else None)
-        return changed
+        return found
 
     def keep(self, checks: Iterable[str]) -> None:
         """Forget all but *checks*."""
         for check in self.rows.keys() - set(checks):
-            self.counts[self.rows.pop(check).last.outcome] -= 1
+            self.counts[self.rows.pop(check).condition.state] -= 1
 
     def bad(self) -> list[Row]:
-        """The rows that do not hold, the latest to change first."""
-        rows = [row for row in self.rows.values() if row.last.outcome in (Outcome.FAILED, Outcome.ERROR)]
-        return sorted(rows, key=lambda row: -row.since)
+        """The rows that are not up: first what is down, then what may be soon, and what is excused last."""
+        rows = [row for row in self.rows.values() if row.condition.state is not State.UP]
+        return sorted(rows, key=lambda row: (_URGENCY.index(row.condition.state), -row.condition.since))
+
+
+_URGENCY = (
+    State.DOWN, State.FLAPPING, State.UNKNOWN, State.PENDING, State.BLOCKED, State.MAINTENANCE,
+)  # fmt: skip
 
 
 def name(result: Result) -> str:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TextIO
 
 from upcheck.redaction import redacted
 from upcheck.result import Outcome, Result
-from upcheck.watch.board import KEPT, WORD, Board, Row, name, why
+from upcheck.state import Flip, State
+from upcheck.watch.board import KEPT, Board, Row, name, why
 
 if TYPE_CHECKING:
     from upcheck.watch.schedule import Schedule
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
 _CROSS = "\N{MULTIPLICATION SIGN}"
 _BARS = "▁▂▃▄▅▆▇█"
-_COLOURS = {Outcome.HELD: "green", Outcome.FAILED: "red", Outcome.ERROR: "magenta", Outcome.SKIPPED: "dim"}
+_COLOURS = {
+    State.UP: "green", State.DOWN: "red", State.FLAPPING: "red", State.UNKNOWN: "magenta", State.PENDING: "yellow",
+    State.BLOCKED: "dim", State.MAINTENANCE: "dim",
+}  # fmt: skip
 RATE_OVER = 30.0  # seconds
 REFRESH = 0.5  # seconds between two pictures of the live view
 _PLAIN = ("started", "stopping")
@@ -71,18 +75,18 @@ class Display:
         if in_flight:
             self._tell("stopping", text=f"stopping: {in_flight} still run; a second signal does not wait")
 
-    def changed(self, result: Result) -> None:
-        """Say that a check has another outcome than before."""
-        row = self._board.rows[result.check]
+    def changed(self, result: Result, flip: Flip) -> None:
+        """Say that a check stands otherwise than before."""
         if self._json:
             facts = {
                 key: result.facts[key] for key in ("asked", "got", "want", "code", "severity") if key in result.facts
             }
-            values = {"check": result.check, "outcome": result.outcome, "duration": round(result.duration, 6)}
-            self._tell("changed", **values, reason=result.reason, since=row.since, **facts)
+            values = {"check": result.check, "state": flip.new, "alert": flip.alert, "outcome": result.outcome}
+            timed = {"duration": round(result.duration, 6), "reason": result.reason, "since": flip.at}
+            self._tell("changed", **values, **timed, **facts)
         else:
-            ended = f", after {_span(row.lasted)}" if result.outcome is Outcome.HELD and row.lasted is not None else ""
-            self._line(change(result) + ended, _COLOURS[result.outcome])
+            ended = f", after {_span(flip.lasted)}" if flip.new is State.UP and flip.lasted is not None else ""
+            self._line(change(result, flip.new) + ended, _COLOURS[flip.new])
 
     def reloaded(self, told: Sequence[str]) -> None:
         """Say what came of a change on disk."""
@@ -136,10 +140,10 @@ class _Rate:
         return (count - first) / (now - began) if now > began else 0.0
 
 
-def change(result: Result) -> str:
+def change(result: Result, state: State) -> str:
     """A change as a line: `14:02:10  DOWN     shop front page   503 after 212 ms`."""
     told = f"in {result.duration * 1000:.0f} ms" if result.outcome is Outcome.HELD else why(result)
-    return f"{_clock(result.started)}  {WORD[result.outcome]:<8} {name(result):<40}  {told}".rstrip()
+    return f"{_clock(result.started)}  {state.upper():<11} {name(result):<40}  {told}".rstrip()
 
 
 def picture(board: Board, schedule: Schedule, lag: Lag, rate: float, height: int) -> Any:
@@ -148,15 +152,15 @@ def picture(board: Board, schedule: Schedule, lag: Lag, rate: float, height: int
     from rich.table import Table
     from rich.text import Text
 
-    counts = [f"{board.counts[outcome]} {WORD[outcome].lower()}" for outcome in Outcome if board.counts[outcome]]
+    counts = [f"{board.counts[state]} {state}" for state in State if board.counts[state]]
     if waiting := len(schedule.entries.keys() - board.rows.keys()):
         counts.append(f"{waiting} to come")
     told = f"{rate:.1f} checks/s   lag p99 {lag.p99() * 1000:.0f} ms   {_clock(time.time())}"
     head = Text(f" upcheck  {'  '.join(counts)}   {told}", style="bold", no_wrap=True, overflow="ellipsis")
     table = Table(box=None, show_header=False, padding=(0, 1), expand=True)
-    for width, ratio in ((8, None), (None, 3), (None, 5), (KEPT, None), (13, None)):
+    for width, ratio in ((11, None), (None, 3), (None, 5), (KEPT, None), (13, None)):
         table.add_column(width=width, ratio=ratio, no_wrap=True, overflow="ellipsis")
-    good = sorted((row for row in board.rows.values() if row.last.outcome is Outcome.HELD), key=_slow, reverse=True)
+    good = sorted((row for row in board.rows.values() if row.condition.state is State.UP), key=_slow, reverse=True)
     room = max(1, height - 3 - len(board.stale))
     for row in (board.bad() + good)[:room]:
         _add(table, row, schedule)
@@ -177,9 +181,9 @@ def _add(table: Any, row: Row, schedule: Schedule) -> None:
     entry = schedule.entries.get(result.check)
     told = f"{result.duration * 1000:.0f} ms"
     if result.outcome is not Outcome.HELD:
-        told = f"since {_clock(row.since)}: {why(result)}"
+        told = f"since {_clock(row.condition.since)}: {why(result)}"
     following = f"next in {_span(max(0.0, entry.due - time.monotonic()))}" if entry else ""
-    word = Text(WORD[result.outcome], style=_COLOURS[result.outcome])
+    word = Text(row.condition.state.upper(), style=_COLOURS[row.condition.state])
     table.add_row(word, Text(name(result)), Text(told), Text(sparkline(row.durations)), Text(following, style="dim"))
 
 

@@ -23,11 +23,12 @@ import pytest
 
 from upcheck.concurrent.isolation import cheap_requests
 from upcheck.concurrent.quiet import quiet
+from upcheck.dependencies import NOTHING, Causes, DependencyError, Needs
 from upcheck.history import HistoryError
 from upcheck.plugin import session as repo
 from upcheck.plugin.confidential import without_secrets
-from upcheck.plugin.record import standing
-from upcheck.result import ExitCode, Kind, Outcome, Result
+from upcheck.plugin.record import declarations, planned, standing
+from upcheck.result import PLANNED, ExitCode, Kind, Outcome, Result
 from upcheck.watch import RELOAD, Options
 from upcheck.watch.board import Board
 from upcheck.watch.display import Display
@@ -98,8 +99,10 @@ class Engine:
             self.problem = str(error)
             return True
         self.began = True
+        self._session = session
+        self._causes = Causes(self._needs, anew=True)
         try:
-            self._board = Board(self._writer.since)
+            self._board = Board(self._writer.known)
             self._files = Files(session, self._board, self._unreadable)
             self._display = Display(self._options.log, self._board)
             self._schedule = Schedule(time.time() - time.monotonic())
@@ -120,6 +123,8 @@ class Engine:
                 while not self._over():
                     self._turn()
                 self._display.warn(self._runs.close())
+                for result in self._causes.flush():
+                    self._tell(result)
             self._files.close()
         finally:
             self._writer.close()
@@ -146,6 +151,19 @@ class Engine:
         left_out = self._left_out()
         self._schedule.update([(check, every) for check, every in plan if check not in left_out])
         self._board.keep(self._items)
+        try:
+            self._display.warn(repo.know(self._session.config, declarations(items)))
+        except DependencyError as error:  # those that were known before go on
+            self._display.warn([str(error)])
+        for result in self._causes.flush(lambda check: check not in self._schedule.entries):
+            self._tell(result)
+
+    def _needs(self, result: Result) -> Needs:
+        """What *result* needs of what runs here."""
+        item = self._items.get(result.check)
+        needs = repo.needs(item) if item is not None else NOTHING
+        runs = self._schedule.entries
+        return Needs(*(tuple(check for check in some if check in runs) for some in (needs.checks, needs.uplinks)))
 
     def _left_out(self) -> set[str]:
         """The checks that have ended an engine twice."""
@@ -208,7 +226,7 @@ class Engine:
 
     def _concluded(self, result: Result) -> None:
         """Take a result, or have another attempt where the check asks for one."""
-        result = without_secrets(result)
+        result = self._planned(without_secrets(result))
         entry = self._schedule.entries.get(result.check)
         if entry is not None and entry.running:
             known = standing(self._items[result.check])
@@ -221,10 +239,25 @@ class Engine:
             if entry.attempt > 1:
                 result = replace(result, facts={**result.facts, "attempts": entry.attempt})
             self._schedule.ended(entry)
-        changed = self._board.take(result)
+        for one in self._causes.take(result):
+            self._tell(one)
+        if self._causes.awaited:
+            self._schedule.hasten(self._causes.awaited, time.monotonic())
+
+    def _tell(self, result: Result) -> None:
+        """Put down *result*, whose cause is known; say what has changed."""
+        flip = self._board.take(result)
         self._writer.put(result)
-        if changed:
-            self._display.changed(result)
+        if flip is not None:
+            self._display.changed(result, flip)
+
+    def _planned(self, result: Result) -> Result:
+        """*result*, excused where it did not hold in a window of maintenance."""
+        item = self._items.get(result.check)
+        window = planned(item, result.started) if item is not None and result.outcome.bad else ""
+        if not window:
+            return result
+        return replace(result, outcome=Outcome.MAINTENANCE, facts={**result.facts, PLANNED: window})
 
     def _look(self, now: float) -> None:
         """What need not be done at once."""

@@ -100,6 +100,15 @@ class Schedule:
             heapq.heappop(self._heap)
         return max(0.0, self._heap[0][0] - now) if self._heap else float("inf")
 
+    def hasten(self, keys: Iterable[str], now: float) -> None:
+        """Have those of *keys* that do not run already be due now; their runs after that stay where they are."""
+        for key in keys:
+            entry = self.entries.get(key)
+            if entry is not None and not entry.running and entry.due > now:
+                entry.due = now
+                entry.slot -= entry.every
+                self._push(entry)
+
     def ended(self, entry: Entry) -> None:
         """The run of *entry* is over."""
         entry.running = False

@@ -10,8 +10,9 @@ from collections import deque
 from typing import Any
 
 from upcheck.history import BUCKETS, Engine, History, HistoryError
-from upcheck.result import Outcome, Result
+from upcheck.result import Result
 from upcheck.settings import Settings
+from upcheck.state import Condition
 
 FLUSH = 1.0  # seconds between two transactions
 MAX_WAITING = 100_000  # results kept while the history can't be written; then the oldest go
@@ -61,15 +62,15 @@ class Writer:
             self._history.close()
             raise
         latest = self._history.latest()
-        self._known = {one.result.check: (one.streak.outcome, one.streak.since) for one in latest}
+        self._known = {one.result.check: one.condition for one in latest}
         aside = self._history.set_aside
         self.notice = f"history {settings.history} was damaged: kept as {aside.name}, and begun anew" if aside else ""
         self._thread = threading.Thread(target=self._work, name="upcheck history", daemon=True)
         self._thread.start()
 
-    def since(self, check: str) -> tuple[Outcome, float] | None:
-        """The outcome that *check* had before the start, and since when (unix seconds)."""
-        return self._known.get(check)
+    def known(self, check: str) -> Condition:
+        """How *check* stood before the start."""
+        return self._known.get(check, Condition())
 
     def put(self, result: Result) -> None:
         """Have *result* written."""
