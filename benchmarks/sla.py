@@ -38,19 +38,19 @@ def fill(file: Path) -> None:
         numbers = "WITH RECURSIVE hours(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM hours WHERE n + 1 < :hours)"
         db.execute("BEGIN")
         db.execute("DELETE FROM marks")
-        db.execute(f"DELETE FROM rollups WHERE span != {DAY}")  # noqa: S608 - numbers of ours, as below
+        db.execute(f"DELETE FROM rollups WHERE span != {DAY}")
         db.execute(
-            f"INSERT INTO rollups (span, start, check_id, {names}) {numbers} "  # noqa: S608
+            f"INSERT INTO rollups (span, start, check_id, {names}) {numbers} "
             f"SELECT {HOUR}, {first} + n * {HOUR}, id, {hour} FROM hours CROSS JOIN checks",
             {"hours": hours, "times": 1},
         )
         db.execute(
-            f"INSERT INTO rollups (span, start, check_id, {names}) SELECT {ALL_TIME}, 0, id, {hour} FROM checks",  # noqa: S608
+            f"INSERT INTO rollups (span, start, check_id, {names}) SELECT {ALL_TIME}, 0, id, {hour} FROM checks",
             {"times": hours},
         )
         for mark in range(first, now, MARK):
             db.execute(
-                f"INSERT INTO marks (start, check_id, {names}) SELECT {mark}, id, {hour} FROM checks",  # noqa: S608
+                f"INSERT INTO marks (start, check_id, {names}) SELECT {mark}, id, {hour} FROM checks",
                 {"times": (mark - first) // HOUR},
             )
         db.execute("COMMIT")
@@ -93,7 +93,7 @@ def main() -> None:
             def naive() -> object:
                 since = (time.time() - 30 * DAY) // HOUR * HOUR
                 return history._db.execute(
-                    f"SELECT check_id, {sums} FROM rollups WHERE span = {HOUR} AND start >= {since} GROUP BY check_id"  # noqa: S608
+                    f"SELECT check_id, {sums} FROM rollups WHERE span = {HOUR} AND start >= {since} GROUP BY check_id"
                 ).fetchall()
 
             answers = {round(availability or 0, 9) for availability, _ in (one(), together(), *each())}

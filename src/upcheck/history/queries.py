@@ -159,7 +159,7 @@ _NEAR = """
 
 # What all runs come to, less what they came to at the mark; and the hours between that and the window's beginning.
 # They are named one by one, because of a range SQLite would read the rows of all checks to find those of one.
-_BETWEEN = f"FROM rollups WHERE span = {HOUR} AND start IN (SELECT value FROM json_each(:hours))"
+_BETWEEN = f"FROM rollups WHERE span = {HOUR} AND start IN (SELECT value FROM json_each(:hours))"  # noqa: S608
 _SINCE_MARK = f"""
     SELECT name, {
     ", ".join(
