@@ -285,3 +285,46 @@ def test_a_thread_that_outlives_its_loop_troubles_nobody() -> None:
     release.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_the_circuit_opens_after_three_failures_and_one_answer_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = Hands(), list[float]()
+    answers: list[Callable[[], Finding]] = [broken, broken, broken, broken, lambda: "degraded", broken, broken, broken]
+    monkeypatch.setattr("circuitbreaker.monotonic", clock.monotonic)
+
+    def it() -> Finding:
+        calls.append(clock.now)
+        return answers[len(calls) - 1]()
+
+    health = Health(clock)
+    health.register("it", it)
+    seen = []
+    for _ in range(12):
+        asyncio.run(health.first_round())
+        one = known(health, "it")
+        seen.append((clock.now, one.status, one.circuit))
+        assert "stale" not in (one.error or "")
+        clock.now += 10
+    assert calls == [0, 10, 20, 50, 80, 90, 100, 110]
+    assert [circuit for _, _, circuit in seen] == [
+        "closed", "closed", "open", "open", "open", "open", "open", "open", "closed", "closed", "closed", "open",
+    ]  # fmt: skip
+    assert [status for _, status, _ in seen][:8] == ["unhealthy"] * 8
+    assert seen[8] == (80, "degraded", "closed")
+
+
+def test_a_status_that_is_bad_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, calls = Hands(), list[float]()
+    monkeypatch.setattr("circuitbreaker.monotonic", clock.monotonic)
+
+    def it() -> Finding:
+        calls.append(clock.now)
+        return "unhealthy"
+
+    health = Health(clock)
+    health.register("it", it)
+    for _ in range(6):
+        asyncio.run(health.first_round())
+        clock.now += 10
+    assert len(calls) == 6
+    assert known(health, "it").circuit == "closed"

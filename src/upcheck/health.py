@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from circuitbreaker import CircuitBreaker  # type: ignore[import-untyped]
 
 from upcheck.redaction import redacted
 
@@ -22,6 +24,8 @@ T = TypeVar("T")
 
 _STALE_AFTER = 3  # intervals
 _LONGEST_ERROR = 500  # characters
+# What raises, or does not answer, so often in a row is left alone for so many seconds, then asked once.
+FAILURES, REST = 3, 30
 
 # `system` judges by these shares (0..1). A busy CPU is never a reason to call a host unhealthy; a full disk is.
 DEGRADED = {"CPU": 0.95, "memory": 0.90, "disk /": 0.90}
@@ -45,7 +49,10 @@ Component = Callable[[], Finding] | Callable[[], Awaitable[Finding]]
 
 @dataclass(frozen=True, slots=True)
 class ComponentHealth:
-    """One component as last known. *response_time* in seconds, *timestamp* in Unix seconds."""
+    """One component as last known. *response_time* in seconds, *timestamp* in Unix seconds.
+
+    *circuit* is that of its circuit breaker: closed, open (it is not asked) or half_open (the next answer decides).
+    """
 
     name: str
     status: Status
@@ -54,6 +61,11 @@ class ComponentHealth:
     message: str | None = None
     error: str | None = None
     critical: bool = True
+    circuit: str = "closed"
+
+
+class _Failed(Exception):
+    """Tells the circuit breaker that a component raised, or did not answer."""
 
 
 @dataclass(slots=True)
@@ -67,13 +79,14 @@ class _Registered:
     begun: float = 0.0
     result: ComponentHealth | None = None
     taken: float = 0.0
+    breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(FAILURES, REST, _Failed))
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
     status: Status
     message: str | None = None
-    error: str | None = None
+    error: str | None = None  # it raised, or did not answer
 
 
 class Health:
@@ -166,6 +179,10 @@ class Health:
             await self._ask(component)
 
     async def _ask(self, component: _Registered) -> None:
+        if component.breaker.opened and component.result is not None:
+            component.taken = self._clock.monotonic()
+            component.result = replace(component.result, timestamp=self._clock.time(), circuit="open")
+            return
         if component.call is None or component.call.done():
             component.begun = self._clock.monotonic()
             component.call = _start(component.function)
@@ -177,6 +194,9 @@ class Health:
             if isinstance(call, asyncio.Task):  # not awaited: a coroutine may refuse to be cancelled
                 call.cancel()
             answer = _Answer(Status.UNHEALTHY, error=f"no answer within {component.timeout:g} s")
+        with suppress(_Failed), component.breaker:
+            if answer.error is not None:
+                raise _Failed
         component.taken = self._clock.monotonic()
         component.result = ComponentHealth(
             component.name,
@@ -186,6 +206,7 @@ class Health:
             answer.message,
             answer.error,
             component.critical,
+            str(component.breaker.state),
         )
 
     def _aged(self, component: _Registered) -> ComponentHealth:

@@ -77,7 +77,7 @@ def test_full_health(client: httpx.Client) -> None:
     assert abs(datetime.fromisoformat(body["timestamp"]) - datetime.now(UTC)).total_seconds() < 60
     assert [check["name"] for check in body["checks"]] == ["system", "metrics"]
     for check in body["checks"]:
-        assert check.keys() == {"name", "status", "responseTime", "timestamp", "critical", "message"}
+        assert check.keys() == {"name", "status", "responseTime", "circuit", "timestamp", "critical", "message"}
         assert check["status"] in ("healthy", "degraded")
         assert 0 <= check["responseTime"] < 5000
         assert ISO.fullmatch(check["timestamp"])

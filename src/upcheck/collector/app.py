@@ -216,6 +216,7 @@ def _check(component: ComponentHealth) -> dict[str, object]:
         "name": component.name,
         "status": component.status,
         "responseTime": round(component.response_time * 1000, 3),
+        "circuit": component.circuit,
         "timestamp": _iso(component.timestamp),
         "critical": component.critical,
     }
