@@ -7,10 +7,15 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from http import HTTPStatus
 
+from upcheck.probes import Certificate as Certificate
+from upcheck.probes import Phase as Phase
+from upcheck.probes import ProbeFailure
+from upcheck.probes import Reason as Reason
 from upcheck.probes.http.url import RequestError, Target
+
+HttpFailure = ProbeFailure
 
 MAX_BODY = 16 * 1024 * 1024  # bytes, decoded
 MAX_HEADERS = 256
@@ -19,83 +24,6 @@ MAX_REDIRECTS = 10
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
-
-
-class Phase(StrEnum):
-    """Where an exchange stands: each is also a key of `Phases`."""
-
-    RESOLVE = "resolve"
-    CONNECT = "connect"
-    TLS = "tls"
-    PROCESSING = "processing"
-    TRANSFER = "transfer"
-
-    @property
-    def words(self) -> str:
-        """What was going on, for a sentence."""
-        return _WORDS[self]
-
-
-_WORDS = {
-    Phase.RESOLVE: "resolving the name",
-    Phase.CONNECT: "connecting",
-    Phase.TLS: "in the TLS handshake",
-    Phase.PROCESSING: "waiting for the answer",
-    Phase.TRANSFER: "reading the body",
-}
-
-
-class Reason(StrEnum):
-    """Why there is no answer: a bounded set, fit for a label. docs/http.md says what each means."""
-
-    NAME_NOT_FOUND = "name_not_found"
-    NAME_SERVER_FAILED = "name_server_failed"
-    NAME_TIMEOUT = "name_timeout"
-    RESOLVER_STUCK = "resolver_stuck"
-    CONNECTION_REFUSED = "connection_refused"
-    UNREACHABLE = "unreachable"
-    CONNECT_TIMEOUT = "connect_timeout"
-    TLS_TIMEOUT = "tls_timeout"
-    TLS_NOT_SPOKEN = "tls_not_spoken"
-    TLS_FAILED = "tls_failed"
-    CERTIFICATE_EXPIRED = "certificate_expired"
-    CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
-    CERTIFICATE_WRONG_HOST = "certificate_wrong_host"
-    CERTIFICATE_SELF_SIGNED = "certificate_self_signed"
-    CERTIFICATE_UNKNOWN_ISSUER = "certificate_unknown_issuer"
-    CERTIFICATE_INVALID = "certificate_invalid"
-    TIMEOUT = "timeout"
-    RESET = "reset"
-    BROKEN_OFF = "broken_off"
-    MALFORMED = "malformed"
-    BAD_ENCODING = "bad_encoding"
-    BODY_TOO_LARGE = "body_too_large"
-    HEADERS_TOO_LARGE = "headers_too_large"
-    TOO_MANY_REDIRECTS = "too_many_redirects"
-    REDIRECT_REFUSED = "redirect_refused"
-    PROXY_FAILED = "proxy_failed"
-    CERTIFICATE_FILE = "certificate_file"
-    OWN_RESOURCES = "own_resources"
-    OTHER = "other"
-
-    @property
-    def ours(self) -> bool:
-        """Whether the trouble is on this machine, so that nothing is told of the target."""
-        return self in (Reason.OWN_RESOURCES, Reason.RESOLVER_STUCK, Reason.CERTIFICATE_FILE)
-
-    @property
-    def of_certificate(self) -> bool:
-        """Whether the target's certificate was not accepted."""
-        return self.startswith("certificate_") and self is not Reason.CERTIFICATE_FILE
-
-
-@dataclass(slots=True)
-class Certificate:
-    """What the target shows of itself: *not_after* in unix seconds, the names as OpenSSL writes them."""
-
-    not_after: float
-    subject: str
-    issuer: str
 
 
 @dataclass(slots=True)
@@ -120,21 +48,6 @@ class Phases:
             "processing": round(self.processing, 6),
             "transfer": round(self.transfer, 6),
         }
-
-
-class HttpFailure(Exception):
-    """There is no answer. The sentence says why; *elapsed* in seconds; *certificate* where one was seen."""
-
-    def __init__(self, reason: Reason, sentence: str, phase: Phase, elapsed: float = 0.0) -> None:
-        super().__init__(sentence)
-        self.reason = reason
-        self.phase = phase
-        self.elapsed = elapsed
-        self.certificate: Certificate | None = None
-
-    def again(self) -> HttpFailure:
-        """Another of the same, for another who waited for the same."""
-        return HttpFailure(self.reason, str(self), self.phase, self.elapsed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,19 +8,12 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin
 
+from upcheck.probes import Lookup, timeout_sentence
 from upcheck.probes.http.exchange import Answer, Certificate, HttpFailure, Phase, Phases, Reason, Request
 from upcheck.probes.http.url import RequestError, is_link_local, redacted, sounds_secret
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _USERINFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/?#]*@")
-
-
-@dataclass(slots=True)
-class Lookup:
-    """A step: the addresses of *host*, until the monotonic second *until*. Answered with a list of addresses."""
-
-    host: str
-    until: float
 
 
 @dataclass(slots=True)
@@ -78,11 +71,6 @@ def journey(request: Request, until: float | None = None) -> Journey:
         if failure.reason in _TIMEOUTS:
             failure.args = (timeout_sentence(until - began, failure.phase, failure.elapsed),)
         raise
-
-
-def timeout_sentence(deadline: float, phase: Phase, elapsed: float) -> str:
-    """What is said when the *deadline* has passed."""
-    return f"no complete answer within {deadline:g} s ({phase.words}, given up after {elapsed:.1f} s)"
 
 
 _TIMEOUTS = {Reason.NAME_TIMEOUT, Reason.CONNECT_TIMEOUT, Reason.TLS_TIMEOUT, Reason.TIMEOUT}
