@@ -52,7 +52,19 @@ def test_a_probe_has_all_that_belongs_to_it(kind: str) -> None:
 
 
 def test_every_module_is_registered() -> None:
-    shared = {"families", "kinds", "multi", "reach", "resolver", "single", "sockets", "threads", "http", "__init__"}
+    shared = {
+        "families",
+        "kinds",
+        "multi",
+        "reach",
+        "resolver",
+        "single",
+        "addresses",
+        "sockets",
+        "threads",
+        "http",
+        "__init__",
+    }
     modules = {path.stem for path in (ROOT / "src/upcheck/probes").iterdir() if not path.stem.startswith("__py")}
     assert modules - shared == set(KINDS)
 

@@ -46,3 +46,6 @@ def _fixture(kind: str, example: str) -> Any:
 
 tcp = _fixture("tcp", 'tcp("db:5432")')
 tls = _fixture("tls", 'tls("shop.example:443")')
+dns = _fixture("dns", 'dns("shop.example", type="MX", server="192.0.2.53")')
+icmp = _fixture("icmp", 'icmp("router.example")')
+grpc = _fixture("grpc", 'grpc("api:50051", service="shop.Orders")')

@@ -8,6 +8,9 @@ from typing import Any
 KINDS = {
     "tcp": "Tcp",
     "tls": "Tls",
+    "dns": "Dns",
+    "icmp": "Icmp",
+    "grpc": "Grpc",
 }
 
 

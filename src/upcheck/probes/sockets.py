@@ -6,8 +6,6 @@ All of it yields Wait and Lookup, and none of it outlasts its Run.
 from __future__ import annotations
 
 import errno
-import ipaddress
-import re
 import socket
 import ssl
 import time
@@ -15,70 +13,16 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from upcheck.probes import READ, WRITE, Lookup, Phase, ProbeError, ProbeFailure, Reason, Run, Travelling, Wait
+from upcheck.probes import READ, WRITE, Lookup, Phase, ProbeFailure, Reason, Run, Travelling, Wait
+from upcheck.probes.addresses import Place, Preference, is_address
 
 Steps = Generator[Any, Any, None]
 PATIENCE = 1.0  # seconds for an address that is not the last: when the kernel sends its first packet again
 MAX_ADDRESSES = 8
 CHUNK = 65536
 MAX_BYTES = 256 * 1024  # of a conversation
-_PLACE = re.compile(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([^:\[\]/\s]+)):([0-9]{1,5})")
 _IN_PROGRESS = {errno.EINPROGRESS, errno.EAGAIN}
 _AGAIN = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A host, which is a name or an address, and a port; *shown* as people write both."""
-
-    host: str
-    port: int
-    literal: bool
-
-    @classmethod
-    def of(cls, text: str) -> Place:
-        """The place that is written as `host:port` or `[::1]:port`. Raises ProbeError."""
-        found = _PLACE.fullmatch(text)
-        if found is None or not 0 < int(found[3]) < 65536:
-            raise ProbeError(f"{text!r}: expected a host and a port, such as db:5432 or [::1]:5432")
-        host = found[1] or found[2]
-        return cls(host, int(found[3]), is_address(host))
-
-    @property
-    def shown(self) -> str:
-        """As it is written."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def is_address(host: str) -> bool:
-    """Whether *host* is an address, and needs no resolver."""
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Preference:
-    """Which addresses of a name are asked: all in the resolver's order; or those of *protocol*, `ip4` or `ip6`.
-
-    With *fallback*, the other protocol's where there is none of that.
-    """
-
-    protocol: str | None = None
-    fallback: bool = True
-
-    def __post_init__(self) -> None:
-        if self.protocol not in (None, "ip4", "ip6"):
-            raise ProbeError(f"ip_protocol: expected ip4 or ip6, not {self.protocol!r}")
-
-    def chosen(self, addresses: list[str]) -> list[str]:
-        """Those of *addresses* that are asked, in their order."""
-        if self.protocol is None:
-            return addresses
-        of_it = [one for one in addresses if (":" in one) == (self.protocol == "ip6")]
-        return of_it or (addresses if self.fallback else [])
 
 
 def resolve(run: Run, host: str, prefer: Preference) -> Generator[Any, Any, list[str]]:
@@ -143,7 +87,7 @@ def _connect(run: Run, address: str, port: int, until: float, source: str | None
         if source is not None:
             sock.bind((source, 0))
         run.note(f"connecting to {address} port {port}")
-        error = sock.connect_ex(_address(address, port) if v6 else (address, port))
+        error = sock.connect_ex(system_address(address, port))
         if error in _IN_PROGRESS:
             if not (yield Wait(sock.fileno(), WRITE, until)):
                 raise run.late()
@@ -159,8 +103,10 @@ def _connect(run: Run, address: str, port: int, until: float, source: str | None
         raise
 
 
-def _address(address: str, port: int) -> tuple[Any, ...]:
-    """As the system wants an IPv6 address; the part after a % names an interface."""
+def system_address(address: str, port: int) -> tuple[Any, ...]:
+    """As the system wants it: the part of an IPv6 address after a % names an interface."""
+    if ":" not in address:
+        return address, port
     plain, _, scope = address.partition("%")
     return plain, port, 0, (int(scope) if scope.isdigit() else socket.if_nametoindex(scope)) if scope else 0
 
@@ -232,6 +178,14 @@ class Stream:
     def _rest(self) -> bytes:
         rest, self._kept, self._told = self._kept[self._told :], b"", 0
         return rest
+
+    def exactly(self, size: int) -> Generator[Any, Any, bytes]:
+        """*size* bytes; fewer where the other end is done before."""
+        gathered = self._rest()
+        while len(gathered) < size and (chunk := (yield from self.receive())):
+            gathered += chunk
+        self._kept, self._told = gathered[size:], 0
+        return gathered[:size]
 
     @property
     def unread(self) -> bytes:

@@ -69,7 +69,7 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A certificate that was shown: *not_after* in unix seconds, *names* the alternative ones, as x509 writes them."""
+    """A certificate that was shown: *not_after* in unix seconds, *names* the alternative ones that are of DNS."""
 
     not_after: float
     subject: str
@@ -198,7 +198,7 @@ def _read(der: bytes, info: Any) -> Shown:
         ssl.cert_time_to_seconds(info["notAfter"]),
         _name(info.get("subject", ())),
         _name(info.get("issuer", ())),
-        tuple(str(value) for _, value in info.get("subjectAltName", ())),
+        tuple(str(value) for kind, value in info.get("subjectAltName", ()) if kind == "DNS"),
         hashlib.sha256(der).hexdigest(),
     )
 

@@ -13,6 +13,7 @@ from upcheck.probes import Certificate as Certificate
 from upcheck.probes import Phase as Phase
 from upcheck.probes import ProbeFailure
 from upcheck.probes import Reason as Reason
+from upcheck.probes.addresses import Preference
 from upcheck.probes.http.url import RequestError, Target
 
 HttpFailure = ProbeFailure
@@ -57,7 +58,8 @@ class Request:
     *deadline* seconds bound the whole exchange, redirects included. *max_body* counts decoded bytes.
     *ca_file* is a file of PEM certificates to trust in place of certifi's; *certificate*, *key* and *password*
     are the client's own. *proxy* is a URL; variables of the environment are never read.
-    *refuse_link_local* is set on what a redirect leads to.
+    *refuse_link_local* is set on what a redirect leads to. *prior_knowledge* speaks HTTP/2 without TLS at once;
+    *connect_to* is a host to ask in place of the URL's; *ip_protocol* and *source_ip* as of the other probes.
     """
 
     url: str
@@ -76,6 +78,12 @@ class Request:
     proxy: str | None = None
     http2: bool = False
     refuse_link_local: bool = False
+    prior_knowledge: bool = False
+    connect_to: str | None = None
+    ip_protocol: str | None = None
+    ip_protocol_fallback: bool = True
+    source_ip: str | None = None
+    prefer: Preference = field(init=False)
     target: Target = field(init=False)
     via: Target | None = field(init=False)
     head: list[bytes] = field(init=False)  # as curl wants them
@@ -89,7 +97,9 @@ class Request:
             raise RequestError(f"{self.method!r} is no HTTP method")
         put(self, "head", _head(self))
         trust = (self.verify, self.ca_file, self.certificate, self.key, self.password)
-        put(self, "shape", (self.method, self.body, tuple(self.head), self.proxy, self.http2, *trust))
+        put(self, "prefer", Preference(self.ip_protocol, self.ip_protocol_fallback))
+        way = (self.proxy, self.source_ip, self.http2, self.prior_knowledge)
+        put(self, "shape", (self.method, self.body, tuple(self.head), *way, *trust))
 
     def __repr__(self) -> str:
         return f"<Request {self.asked}>"
@@ -136,6 +146,7 @@ class Answer:
         "redirects",
         "remote_address",
         "status",
+        "trailers",
         "url",
     )
 
@@ -145,6 +156,7 @@ class Answer:
         self.body = body
         self.phases = phases
         self.elapsed = elapsed
+        self.trailers: list[bytes] = []  # as the lines
         self.http_version = "HTTP/1.1"
         self.remote_address = ""
         self.certificate: Certificate | None = None
