@@ -16,6 +16,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -122,12 +123,14 @@ def cpu(process: psutil.Process) -> float:
 
 
 @contextlib.contextmanager
-def blackbox(path: Path, ca_file: Path | None = None, **environ: str) -> Iterator[tuple[str, psutil.Process]]:
-    """blackbox_exporter: the URL of its /probe for module http_2xx, and its process."""
+def blackbox(
+    path: Path, ca_file: Path | None = None, modules: Any = None, **environ: str
+) -> Iterator[tuple[str, psutil.Process]]:
+    """blackbox_exporter: the URL of its /probe for module http_2xx, and its process; *modules* are beside that."""
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "blackbox.yml")
         http = {"tls_config": {"ca_file": str(ca_file)}} if ca_file else {}
-        config.write_text(json.dumps({"modules": {"http_2xx": {"prober": "http", "http": http}}}))
+        config.write_text(json.dumps({"modules": {"http_2xx": {"prober": "http", "http": http}, **(modules or {})}}))
         argv = [str(path), f"--config.file={config}", "--web.listen-address=127.0.0.1:9715", "--log.level=error"]
         with subprocess.Popen(argv, env=os.environ | environ, stderr=subprocess.DEVNULL) as process:
             try:

@@ -131,7 +131,9 @@ def test_a_result_from_before_the_run_began_tells_nothing_where_things_run_for_e
     assert found.take(run("api", FAILED, 100.0)) == []
     assert told(found.take(run("db", HELD, 95.0))) == [("db", HELD, None)], "that one had begun before, too"
     assert told(found.take(run("db", FAILED, 101.0))) == [("db", FAILED, None), ("api", BLOCKED, "db")]
-    assert told(found.take(run("api", FAILED, 102.0))) == [("api", BLOCKED, "db")], "known to be down"
+    assert told(found.take(run("api", FAILED, 105.0))) == [("api", BLOCKED, "db")], "known to be down"
+    assert found.take(run("api", FAILED, 107.0)) == [], "it may be back"
+    assert told(found.take(run("db", HELD, 107.0))) == [("db", HELD, None), ("api", FAILED, None)]
 
 
 def test_without_an_uplink_nothing_is_known_of_what_is_far() -> None:

@@ -20,8 +20,10 @@ from tests.conftest import ROOT
 from tests.test_shipped_monitoring import free_port, serving, wait_for
 from upcheck import metrics
 from upcheck.collector import Collector
+from upcheck.exposition import labelled
 from upcheck.history import BUCKETS, Engine, History
 from upcheck.metrics import FAMILIES, CheckMetrics
+from upcheck.probes.families import FAMILIES as OF_PROBES
 from upcheck.promtool import check_metrics
 from upcheck.result import Outcome, Result
 
@@ -65,6 +67,7 @@ def results(now: float) -> list[Result]:
     facts = {
         "severity": "critical", "status": 200, "certificate_expiry": 1_900_000_000,
         "phases": {"resolve": 0.001, "connect": 0.002, "tls": 0.003, "processing": 0.1, "transfer": 0.004},
+        "metrics": {labelled(one.name, [(name, "a") for name in one.labels]): 1 for one in OF_PROBES},
     }  # fmt: skip
     down = {"severity": "warning", "status": 503, "code": "bad_status"}
     return [
@@ -268,7 +271,7 @@ def test_more_checks_than_a_page_holds_are_dropped_and_counted(history: Path, mo
     monkeypatch.setattr(metrics, "MAX_CHECKS", 4)
     got = values(CheckMetrics(history).page())
     assert got["upcheck_checks_dropped"] == 1
-    assert sum(name.startswith("upcheck_last_run") for name in got) == 3
+    assert sum(name.startswith("upcheck_last_run") for name in got) == 4
 
 
 def test_names_that_are_one_as_a_label_are_one_series(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:

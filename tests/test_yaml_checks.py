@@ -228,7 +228,7 @@ def test_the_days_of_a_certificate(tmp_path: Path, days: int, sentences: list[st
 def test_the_page_names_every_key() -> None:
     schema = json.loads(resources.files("upcheck").joinpath("schemas/checks.json").read_text())
     keys = set(schema["$defs"]["check"]["properties"]) - {"expect"}
-    keys |= {f"expect.{key}" for key in schema["$defs"]["check"]["properties"]["expect"]["properties"]}
+    keys |= {f"expect.{key}" for key in schema["$defs"]["url_expect"]["properties"]}
     page = (ROOT / "docs/checks.md").read_text().partition("## In YAML")[2].partition("## Outcomes")[0]
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
     assert {key for row in rows for key in re.findall(r"`([\w.]+)`", row)} == keys

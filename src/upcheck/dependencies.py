@@ -33,6 +33,7 @@ class Needs:
 
 
 NOTHING = Needs()
+BELIEVED = 5.0  # seconds for which what was bad is taken to be so still, or it would be asked at each failure behind it
 
 
 class Dependencies:
@@ -92,12 +93,6 @@ def _names(named: Mapping[str, list[str]]) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Heard:
-    result: Result
-    at: int  # which of all results it was
-
-
-@dataclass(slots=True)
 class _Waiting:
     result: Result
     for_: set[str] = field(default_factory=set)
@@ -148,22 +143,25 @@ class Causes:
         return {check for check in needed if not self._is_news(check, result)}
 
     def _is_news(self, check: str, result: Result) -> bool:
+        """Whether what was heard of *check* tells something of the time of *result*."""
         heard = self._heard.get(check)
         if heard is None:
             return False
-        return not self._anew or heard.started >= result.started
+        believed = BELIEVED if _is_down(heard) else 0.0
+        return not self._anew or heard.started + believed >= result.started
 
     def _judged(self, result: Result, needs: Needs) -> Result:
         if not result.outcome.bad or not needs:
             return result
-        uplinks = [self._heard.get(check) for check in needs.uplinks]
-        if uplinks and all(one is not None and one.outcome.bad for one in uplinks) and not _is_local(result):
+        news = {check: self._heard[check] for check in (*needs.checks, *needs.uplinks) if self._is_news(check, result)}
+        uplinks = [check in news and _is_down(news[check]) for check in needs.uplinks]
+        if uplinks and all(uplinks) and not _is_local(result):
             reason = "not told: our own uplink is down"
             facts = {**result.facts, "code": "own_uplink", "got": reason, "blocked_by": needs.uplinks[0]}
             return replace(result, outcome=Outcome.ERROR, reason=reason, facts=facts)
         for check in needs.checks:
-            cause = self._heard.get(check)
-            if cause is not None and (cause.outcome.bad or cause.outcome is Outcome.BLOCKED):
+            cause = news.get(check)
+            if cause is not None and _is_down(cause):
                 return _blocked(result, str(cause.facts.get("blocked_by", check)))
         return result
 
@@ -191,6 +189,10 @@ def _of_fixture(result: Result) -> Result:
 def _blocked(result: Result, cause: str) -> Result:
     facts = {**result.facts, "blocked_by": cause, "code": "blocked"}
     return replace(result, outcome=Outcome.BLOCKED, reason=f"blocked by {cause}: {result.reason}", facts=facts)
+
+
+def _is_down(result: Result) -> bool:
+    return result.outcome.bad or result.outcome is Outcome.BLOCKED
 
 
 def _is_local(result: Result) -> bool:

@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from upcheck.exposition import Family, escaped, head
 from upcheck.history import BUCKETS, Engine, History, HistoryError, Latest
+from upcheck.probes.families import FAMILIES as OF_PROBES
 from upcheck.result import Outcome, Result
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ MAX_CHECKS = 20_000  # on one page; some 30 series each
 FORGOTTEN = 7 * 86400.0  # seconds after its last run that a check (or an engine) is taken to be no more
 FRESH = 1.0  # seconds that a page serves further scrapes
 PHASES = ("resolve", "connect", "tls", "processing", "transfer")
+MAX_SAMPLES = 40  # of one check's probe
+_SAMPLE = re.compile(
+    r'([a-z_]+)(?:\{([a-z0-9_]+="(?:[^"\\\n]|\\[n"\\])*"(?:,[a-z0-9_]+="(?:[^"\\\n]|\\[n"\\])*")*)\})?'
+)
 _CODE = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _TOLD = (Outcome.HELD, Outcome.FAILED)
 _BOUNDS = (*map(repr, BUCKETS), "+Inf")
@@ -41,6 +46,7 @@ FAMILIES = (
     Family("probe_ssl_earliest_cert_expiry", "gauge", ("check",), "When the first certificate expires, in unix time."),
     Family("probe_http_duration_seconds", "gauge", ("check", "phase"), "How long each phase of the request took."),
     Family("probe_http_status_code", "gauge", ("check",), "The status code of the response."),
+    *(family._replace(labels=("check", *family.labels)) for family in OF_PROBES),
     Family("upcheck_check_outcome", "gauge", ("check", "outcome"), "1 for the outcome of the last run."),
     Family("upcheck_check_state", "gauge", ("check", "state"), "1 for how the check stands after all of its runs."),
     Family("upcheck_check_alerting", "gauge", ("check", "severity"), "Whether the check is down and not yet up (1)."),
@@ -64,6 +70,7 @@ FAMILIES = (
     Family("upcheck_checks_dropped", "gauge", (), "Checks left out of this page: too many, or two with one name."),
 )
 _HELP = {family.name: family.help for family in FAMILIES}
+_OF_PROBES = {family.name for family in OF_PROBES}
 Lines = dict[str, list[str]]
 
 
@@ -226,11 +233,23 @@ def _facts(lines: Lines, check: str, result: Result) -> None:
         lines["probe_ssl_earliest_cert_expiry"].append(f"{{{check}}} {expiry}\n")
     if (status := _number(facts.get("status"))) is not None:
         lines["probe_http_status_code"].append(f"{{{check}}} {status}\n")
+    metrics = facts.get("metrics")
+    if isinstance(metrics, dict):
+        _of_a_probe(lines, check, metrics)
     phases = facts.get("phases")
     if isinstance(phases, dict):
         for phase in PHASES:
             if (seconds := _number(phases.get(phase))) is not None:
                 lines["probe_http_duration_seconds"].append(f'{{{check},phase="{phase}"}} {seconds}\n')
+
+
+def _of_a_probe(lines: Lines, check: str, metrics: dict[str, object]) -> None:
+    """The samples that a probe has left, where they are of its families: a history may hold anything."""
+    for sample, told in list(metrics.items())[:MAX_SAMPLES]:
+        found, value = _SAMPLE.fullmatch(sample), _number(told)
+        if found is not None and value is not None and found[1] in _OF_PROBES:
+            more = f",{found[2]}" if found[2] else ""
+            lines[found[1]].append(f"{{{check}{more}}} {value}\n")
 
 
 def _totals(lines: Lines, check: str, one: Latest) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
-from upcheck.probes.http import HttpFailure, Request, RequestError, excerpt, fetch
+from upcheck.probes import ProbeError, ProbeFailure
+from upcheck.probes.http import Request, excerpt, fetch
 
 DEADLINE = 10.0  # seconds
 
@@ -42,7 +43,7 @@ class Prometheus:
         try:
             request = Request(self._url, "POST", headers, body, deadline=self._deadline)
             answer = fetch(request)
-        except (HttpFailure, RequestError) as error:
+        except (ProbeFailure, ProbeError) as error:
             raise PrometheusError(f"{expression}: POST {self._url}: {error}") from None
         try:
             told = json.loads(answer.body)

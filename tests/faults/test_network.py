@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.conftest import Serve, answer
-from upcheck.probes.http import Answer, HttpFailure, Multi, Phase, Reason, Request, RequestError, fetch, resolver
+from upcheck.probes import resolver
+from upcheck.probes.http import Answer, HttpFailure, Multi, Phase, Reason, Request, RequestError, fetch
 
 Talk = Callable[[socket.socket], None]
 Outcome = Answer | HttpFailure

@@ -490,7 +490,7 @@ def test_who_needs_no_httpx_does_not_import_it() -> None:
 
 
 def test_the_page_names_every_reason_and_phase() -> None:
-    page = (ROOT / "docs/http.md").read_text()
+    page = (ROOT / "docs/http.md").read_text() + (ROOT / "docs/probes/README.md").read_text()
     named = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert named == {str(one) for one in http.Reason} | {str(one) for one in http.Phase}
     ours = set(re.findall(r"^\| `(\w+)` \| ours: ", page, re.MULTILINE))

@@ -381,3 +381,27 @@ def test_folder(tmp_path):
     for name, one in latest.items():
         assert one.result.outcome is Outcome.HELD, (name, one.result.reason)
         assert one.totals.runs >= 4
+
+
+def test_probes_are_watched(repo: Repo, watching: Watching, serve: Serve) -> None:
+    listening = serve(lambda connection: connection.sendall(b"hello\n")).removeprefix("http://")
+    repo.write(
+        "checks/probes.yml",
+        f"""
+checks:
+  - {{name: good, tcp: '{listening}', every: 300ms, expect: {{banner: hello}}}}
+  - {{name: wrong, tcp: '{listening}', every: 300ms, expect: {{banner: goodbye}}}}
+  - {{name: later, tcp: '${{NO_SUCH_HOST}}:1', every: 300ms}}
+""",
+    )
+    watch = watching()
+    watch.started()
+    watch.changed("later", "error")
+    watch.changed("wrong", "failed")
+    assert watch.stop() == 0
+    with History(repo.path / ".upcheck/history.sqlite") as history:
+        latest = {one.result.check.rpartition("::")[2]: one for one in history.latest()}
+    assert latest["good"].result.facts["metrics"]["probe_ip_protocol"] == 4
+    assert latest["good"].streak.runs >= 1
+    assert latest["wrong"].result.reason == "no line matches 'goodbye'; the last was 'hello'"
+    assert latest["wrong"].result.facts["code"] == "unexpected_answer"

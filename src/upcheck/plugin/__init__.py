@@ -17,7 +17,7 @@ from upcheck.concurrent import Host, once
 from upcheck.concurrent.protocol import NotAsked
 from upcheck.declaration import SEVERITIES, DeclarationError
 from upcheck.dependencies import DependencyError
-from upcheck.plugin import coroutines, hookspecs, interrupt, items, session
+from upcheck.plugin import coroutines, hookspecs, interrupt, items, probing, session
 from upcheck.plugin.confidential import hide
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.nagios import Nagios
@@ -83,6 +83,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for severity in SEVERITIES:
         config.addinivalue_line("markers", f"{severity}: what every check of this severity is marked with, for -m")
     config.addinivalue_line("markers", "serial: runs while nothing else does, under --concurrency and upcheck watch")
+    config.pluginmanager.register(probing, "upcheck-probing")
     interrupt.watch()
     _refuse_lost_root(config)
     try:

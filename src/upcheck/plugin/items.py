@@ -15,7 +15,8 @@ from upcheck.command import CommandError
 from upcheck.declaration import Declaration
 from upcheck.documents import DocumentError
 from upcheck.plugin import session
-from upcheck.probes.http import Answer, HttpFailure, RequestError
+from upcheck.probes import ProbeError, ProbeFailure, ProbeResult
+from upcheck.probes.http import Answer, Request
 from upcheck.report.block import block
 from upcheck.result import Kind, Outcome, Unknown
 from upcheck.rules import configs
@@ -77,7 +78,7 @@ class YamlCheckFile(File):
 
 
 class YamlCheckItem(Item):
-    """One check: a request, and what must hold of its answer."""
+    """One check: a request or a probe, and what must hold of its answer."""
 
     kind = Kind.CHECK
 
@@ -92,23 +93,23 @@ class YamlCheckItem(Item):
         return self.judgement.facts if self.judgement is not None else {}
 
     def setup(self) -> None:
-        """Have a request; a variable that is missing is an error, not a failure of the target."""
+        """Know what to ask; a variable that is missing is an error, not a failure of the target."""
         self.judgement = None
         try:
-            self.request = self.check.request(session.target(self.config))
-        except RequestError as error:
+            self.asked = self.check.asked(session.target(self.config))
+        except ProbeError as error:
             raise Unknown(str(error)) from None
 
     def runtest(self) -> None:
         """Ask once; raises Unmet with everything that does not hold, Unknown where nothing could be told."""
-        from upcheck.probes.http import fetch  # libcurl, which a run of rule tests alone should not load
+        from upcheck.probes.single import ask, fetch  # libcurl, which a run of rule tests alone should not load
 
-        outcome: Answer | HttpFailure
+        outcome: Answer | ProbeFailure | ProbeResult
         try:
-            outcome = fetch(self.request)
-        except HttpFailure as failure:
+            outcome = fetch(self.asked) if isinstance(self.asked, Request) else ask(self.asked)
+        except ProbeFailure as failure:
             outcome = failure
-        self.judgement = told = yaml_checks.judge(self.check, self.request, outcome)
+        self.judgement = told = yaml_checks.judge(self.check, self.asked, outcome)
         if told.outcome is Outcome.FAILED:
             raise Unmet(told.reason, **told.facts)
         if told.outcome is Outcome.ERROR:

@@ -20,7 +20,7 @@ from upcheck.plugin import session
 from upcheck.plugin.confidential import hide
 from upcheck.plugin.items import Item, Unmet
 from upcheck.plugin.mark import declaration_of
-from upcheck.probes.http import HttpFailure
+from upcheck.probes import ProbeFailure
 from upcheck.report import verdict
 from upcheck.report.sinks import LinesSink, Sink
 from upcheck.result import FACT, PLANNED, UNKNOWN, Kind, Outcome, Result, Unknown, fold
@@ -36,7 +36,7 @@ _KIND = f"{FACT}kind"
 _STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
 PLAYED = pytest.StashKey[list["Rules"]]()  # what the `rules` fixture has given
 FIXTURE = "upcheck_fixture"  # the attribute of what a fixture raised that says which one
-EXCHANGE = pytest.StashKey[dict[str, str]]()  # what the `http` fixture last asked, and got
+EXCHANGE = pytest.StashKey[dict[str, str]]()  # what a fixture of ours last asked, and got
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +226,9 @@ def _failure(item: pytest.Item, excinfo: pytest.ExceptionInfo[BaseException], to
 
 
 def _named(error: BaseException) -> dict[str, object]:
-    """The reason's short name where *error* comes from the `http` fixture, and whether the fault is ours."""
-    failure = getattr(error, "failure", None)
-    if not isinstance(failure, HttpFailure):
+    """The reason's short name where *error* comes from a fixture of ours, and whether the fault is ours."""
+    failure = error if isinstance(error, ProbeFailure) else getattr(error, "failure", None)
+    if not isinstance(failure, ProbeFailure):
         return {}
     return {"code": failure.reason.value, **({UNKNOWN: True} if failure.reason.ours else {})}
 

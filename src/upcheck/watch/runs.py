@@ -1,4 +1,4 @@
-"""Runs under way: checks in YAML as requests that libcurl multiplexes, checks in Python on threads.
+"""Runs under way: checks in YAML as journeys that one thread multiplexes, checks in Python on threads.
 
 Whatever a check does, each start leads to one Result, within its timeout and a little.
 """
@@ -20,7 +20,9 @@ from upcheck.concurrent.quiet import Output, running
 from upcheck.plugin import session
 from upcheck.plugin.items import Item, YamlCheckItem
 from upcheck.plugin.record import make_report, reports_of_lost, standing
-from upcheck.probes.http import Answer, HttpFailure, Multi, Request, RequestError
+from upcheck.probes import ProbeError, ProbeFailure, ProbeResult
+from upcheck.probes.http import Answer, Request
+from upcheck.probes.multi import Multi
 from upcheck.result import Kind, Outcome, Result, fold
 from upcheck.watch.link import Link
 
@@ -28,7 +30,7 @@ MAX_REQUESTS = 2000  # in flight at once; each has a file descriptor
 
 Concluded = Callable[[Result], None]
 _ALONE = pytest.StashKey[bool]()
-_REQUEST = pytest.StashKey[Request]()
+_ASKED = pytest.StashKey[yaml_checks.Asked]()
 _HOST = Host((Item,), make_report)
 
 
@@ -154,21 +156,24 @@ class Runs:
 
     def _ask(self, item: YamlCheckItem) -> None:
         started = time.time()
-        request = item.stash.get(_REQUEST, None)
-        if request is None:
+        asked = item.stash.get(_ASKED, None)
+        if asked is None:
             try:
-                request = item.stash[_REQUEST] = item.check.request(session.target(item.config))
-            except RequestError as error:
+                asked = item.stash[_ASKED] = item.check.asked(session.target(item.config))
+            except ProbeError as error:
                 self._concluded(failure(item, Outcome.ERROR, str(error), "request"))
                 return
 
-        def done(outcome: Answer | HttpFailure) -> None:
-            told = yaml_checks.judge(item.check, request, outcome)
+        def done(outcome: Answer | ProbeFailure | ProbeResult) -> None:
+            told = yaml_checks.judge(item.check, asked, outcome)
             facts = {**facts_of(item), **told.facts}
             reason = told.reason if told.outcome is not Outcome.HELD else ""
             self._concluded(Result(item.nodeid, told.outcome, started, outcome.elapsed, Kind.CHECK, reason, facts))
 
-        self._multi.start(request, done)
+        if isinstance(asked, Request):
+            self._multi.start(asked, done)
+        else:
+            self._multi.probe(asked, done)
 
 
 def runs_alone(item: pytest.Item) -> bool:

@@ -23,20 +23,20 @@ from upcheck.probes.http.url import RequestError, redacted
 
 if TYPE_CHECKING:
     from upcheck.probes.http.client import AsyncClient, Client, Observer, explain, summary
-    from upcheck.probes.http.multi import Multi
-    from upcheck.probes.http.single import fetch
     from upcheck.probes.http.transport import AsyncTransport, Transport, failure_of
+    from upcheck.probes.multi import Multi
+    from upcheck.probes.single import fetch
 
 _ROOMS = {
     "AsyncClient": "client",
     "AsyncTransport": "transport",
     "Client": "client",
-    "Multi": "multi",
+    "Multi": ".multi",
     "Observer": "client",
     "Transport": "transport",
     "explain": "client",
     "failure_of": "transport",
-    "fetch": "single",
+    "fetch": ".single",
     "summary": "client",
 }
 
@@ -68,6 +68,6 @@ def __getattr__(name: str) -> Any:
     """What needs pycurl or httpx, imported when it is first asked for."""
     if name not in _ROOMS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    value = getattr(importlib.import_module(f".{_ROOMS[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -11,8 +11,8 @@ import threading
 import time
 
 from upcheck.probes.http.exchange import Answer, HttpFailure, Phase, Reason, Request
-from upcheck.probes.http.multi import Done, Multi
-from upcheck.probes.http.single import fetch
+from upcheck.probes.multi import Done, Multi
+from upcheck.probes.single import fetch
 
 GRACE = 0.2  # seconds past the deadline in which the thread may say by itself that it has passed
 _IDLE = 60.0  # seconds; what is submitted interrupts it

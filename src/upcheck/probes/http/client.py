@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
+from upcheck.probes import timeout_sentence
 from upcheck.probes.http import exchange, shortcut
 from upcheck.probes.http.exchange import MAX_REDIRECTS, Phase
-from upcheck.probes.http.journey import timeout_sentence
 from upcheck.probes.http.shortcut import Urls
 from upcheck.probes.http.transport import ANSWERED, TRIP, AsyncTransport, Transport, Trip, failure_of
 from upcheck.probes.http.url import redacted

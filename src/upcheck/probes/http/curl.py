@@ -67,6 +67,7 @@ class Handle:
         "_shape",
         "_size",
         "_step",
+        "_trailers",
         "curl",
         "lines",
         "refused",
@@ -76,6 +77,7 @@ class Handle:
     def __init__(self) -> None:
         self.curl = pycurl.Curl()
         self.lines: list[bytes] = []
+        self._trailers: list[bytes] = []
         self._chunks: list[bytes] = []
         self._shape: tuple[object, ...] | None = None
         self.user: Any = None  # whose transfer this is, for who drives it
@@ -110,6 +112,7 @@ class Handle:
 
     def _clear(self) -> None:
         self.lines = []
+        self._trailers = []
         self._chunks.clear()
         self._size = self._head_size = 0
         self._headed = self._ask_certificate = False
@@ -125,9 +128,13 @@ class Handle:
         curl.setopt(pycurl.WRITEFUNCTION, self._chunk)
         _set_method(curl, request)
         curl.setopt(pycurl.HTTPHEADER, request.head)
-        if request.http2:
+        if request.prior_knowledge:
+            curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE)
+        elif request.http2:
             curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
         _set_trust(curl, request)
+        if request.source_ip is not None:
+            curl.setopt(pycurl.INTERFACE, f"host!{request.source_ip}")
         if request.proxy:
             curl.setopt(pycurl.PROXY, request.proxy)
             curl.setopt(pycurl.NOPROXY, "")
@@ -135,7 +142,7 @@ class Handle:
 
     def _line(self, line: bytes) -> int | None:
         self._head_size += len(line)
-        if self._head_size > MAX_HEADER_BYTES or len(self.lines) > MAX_HEADERS:
+        if self._head_size > MAX_HEADER_BYTES or len(self.lines) + len(self._trailers) > MAX_HEADERS:
             self.refused = Reason.HEADERS_TOO_LARGE
             return -1
         if line.startswith(b"HTTP/"):  # a second one follows 100 Continue and its like
@@ -143,8 +150,8 @@ class Handle:
             self._headed = False
         elif line in (b"\r\n", b"\n"):
             self._headed = True
-        elif not self._headed:  # afterwards come trailers
-            self.lines.append(line)
+        else:
+            (self._trailers if self._headed else self.lines).append(line)
         return None
 
     def _chunk(self, chunk: bytes) -> int | None:
@@ -166,6 +173,7 @@ class Handle:
         body = b"".join(self._chunks)
         answer = Answer(curl.getinfo(pycurl.RESPONSE_CODE), self.lines, body, phases, elapsed)
         self._chunks.clear()
+        answer.trailers = self._trailers
         answer.http_version = _VERSIONS.get(curl.getinfo(pycurl.INFO_HTTP_VERSION), "HTTP/1.1")
         answer.remote_address = curl.getinfo(pycurl.PRIMARY_IP)
         answer.url = step.request.target.url

@@ -7,10 +7,16 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from http import HTTPStatus
 
+from upcheck.probes import Certificate as Certificate
+from upcheck.probes import Phase as Phase
+from upcheck.probes import ProbeFailure
+from upcheck.probes import Reason as Reason
+from upcheck.probes.addresses import Preference
 from upcheck.probes.http.url import RequestError, Target
+
+HttpFailure = ProbeFailure
 
 MAX_BODY = 16 * 1024 * 1024  # bytes, decoded
 MAX_HEADERS = 256
@@ -19,83 +25,6 @@ MAX_REDIRECTS = 10
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _CHARSET = re.compile(r"charset=[\"']?([\w.:-]+)", re.IGNORECASE)
-
-
-class Phase(StrEnum):
-    """Where an exchange stands: each is also a key of `Phases`."""
-
-    RESOLVE = "resolve"
-    CONNECT = "connect"
-    TLS = "tls"
-    PROCESSING = "processing"
-    TRANSFER = "transfer"
-
-    @property
-    def words(self) -> str:
-        """What was going on, for a sentence."""
-        return _WORDS[self]
-
-
-_WORDS = {
-    Phase.RESOLVE: "resolving the name",
-    Phase.CONNECT: "connecting",
-    Phase.TLS: "in the TLS handshake",
-    Phase.PROCESSING: "waiting for the answer",
-    Phase.TRANSFER: "reading the body",
-}
-
-
-class Reason(StrEnum):
-    """Why there is no answer: a bounded set, fit for a label. docs/http.md says what each means."""
-
-    NAME_NOT_FOUND = "name_not_found"
-    NAME_SERVER_FAILED = "name_server_failed"
-    NAME_TIMEOUT = "name_timeout"
-    RESOLVER_STUCK = "resolver_stuck"
-    CONNECTION_REFUSED = "connection_refused"
-    UNREACHABLE = "unreachable"
-    CONNECT_TIMEOUT = "connect_timeout"
-    TLS_TIMEOUT = "tls_timeout"
-    TLS_NOT_SPOKEN = "tls_not_spoken"
-    TLS_FAILED = "tls_failed"
-    CERTIFICATE_EXPIRED = "certificate_expired"
-    CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid"
-    CERTIFICATE_WRONG_HOST = "certificate_wrong_host"
-    CERTIFICATE_SELF_SIGNED = "certificate_self_signed"
-    CERTIFICATE_UNKNOWN_ISSUER = "certificate_unknown_issuer"
-    CERTIFICATE_INVALID = "certificate_invalid"
-    TIMEOUT = "timeout"
-    RESET = "reset"
-    BROKEN_OFF = "broken_off"
-    MALFORMED = "malformed"
-    BAD_ENCODING = "bad_encoding"
-    BODY_TOO_LARGE = "body_too_large"
-    HEADERS_TOO_LARGE = "headers_too_large"
-    TOO_MANY_REDIRECTS = "too_many_redirects"
-    REDIRECT_REFUSED = "redirect_refused"
-    PROXY_FAILED = "proxy_failed"
-    CERTIFICATE_FILE = "certificate_file"
-    OWN_RESOURCES = "own_resources"
-    OTHER = "other"
-
-    @property
-    def ours(self) -> bool:
-        """Whether the trouble is on this machine, so that nothing is told of the target."""
-        return self in (Reason.OWN_RESOURCES, Reason.RESOLVER_STUCK, Reason.CERTIFICATE_FILE)
-
-    @property
-    def of_certificate(self) -> bool:
-        """Whether the target's certificate was not accepted."""
-        return self.startswith("certificate_") and self is not Reason.CERTIFICATE_FILE
-
-
-@dataclass(slots=True)
-class Certificate:
-    """What the target shows of itself: *not_after* in unix seconds, the names as OpenSSL writes them."""
-
-    not_after: float
-    subject: str
-    issuer: str
 
 
 @dataclass(slots=True)
@@ -122,21 +51,6 @@ class Phases:
         }
 
 
-class HttpFailure(Exception):
-    """There is no answer. The sentence says why; *elapsed* in seconds; *certificate* where one was seen."""
-
-    def __init__(self, reason: Reason, sentence: str, phase: Phase, elapsed: float = 0.0) -> None:
-        super().__init__(sentence)
-        self.reason = reason
-        self.phase = phase
-        self.elapsed = elapsed
-        self.certificate: Certificate | None = None
-
-    def again(self) -> HttpFailure:
-        """Another of the same, for another who waited for the same."""
-        return HttpFailure(self.reason, str(self), self.phase, self.elapsed)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
     """What to ask, made once and asked as often as one likes. Raises RequestError where it can't be meant.
@@ -144,7 +58,8 @@ class Request:
     *deadline* seconds bound the whole exchange, redirects included. *max_body* counts decoded bytes.
     *ca_file* is a file of PEM certificates to trust in place of certifi's; *certificate*, *key* and *password*
     are the client's own. *proxy* is a URL; variables of the environment are never read.
-    *refuse_link_local* is set on what a redirect leads to.
+    *refuse_link_local* is set on what a redirect leads to. *prior_knowledge* speaks HTTP/2 without TLS at once;
+    *connect_to* is a host to ask in place of the URL's; *ip_protocol* and *source_ip* as of the other probes.
     """
 
     url: str
@@ -163,6 +78,12 @@ class Request:
     proxy: str | None = None
     http2: bool = False
     refuse_link_local: bool = False
+    prior_knowledge: bool = False
+    connect_to: str | None = None
+    ip_protocol: str | None = None
+    ip_protocol_fallback: bool = True
+    source_ip: str | None = None
+    prefer: Preference = field(init=False)
     target: Target = field(init=False)
     via: Target | None = field(init=False)
     head: list[bytes] = field(init=False)  # as curl wants them
@@ -176,7 +97,9 @@ class Request:
             raise RequestError(f"{self.method!r} is no HTTP method")
         put(self, "head", _head(self))
         trust = (self.verify, self.ca_file, self.certificate, self.key, self.password)
-        put(self, "shape", (self.method, self.body, tuple(self.head), self.proxy, self.http2, *trust))
+        put(self, "prefer", Preference(self.ip_protocol, self.ip_protocol_fallback))
+        way = (self.proxy, self.source_ip, self.http2, self.prior_knowledge)
+        put(self, "shape", (self.method, self.body, tuple(self.head), *way, *trust))
 
     def __repr__(self) -> str:
         return f"<Request {self.asked}>"
@@ -223,6 +146,7 @@ class Answer:
         "redirects",
         "remote_address",
         "status",
+        "trailers",
         "url",
     )
 
@@ -232,6 +156,7 @@ class Answer:
         self.body = body
         self.phases = phases
         self.elapsed = elapsed
+        self.trailers: list[bytes] = []  # as the lines
         self.http_version = "HTTP/1.1"
         self.remote_address = ""
         self.certificate: Certificate | None = None

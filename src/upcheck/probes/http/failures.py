@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import pycurl
 
+from upcheck.probes import STARVED
 from upcheck.probes.http.exchange import MAX_HEADER_BYTES, MAX_HEADERS, HttpFailure, Phase, Reason, Request
-from upcheck.probes.http.resolver import STARVED, own_resources, starved
+from upcheck.probes.resolver import own_resources, starved
 
 # X509_V_ERR_*: see X509_STORE_CTX_get_error(3)
 _VERIFIED = {

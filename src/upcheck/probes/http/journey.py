@@ -8,19 +8,13 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin
 
+from upcheck.probes import ANYWHERE, Lookup, Reach, timeout_sentence
+from upcheck.probes.addresses import is_address
 from upcheck.probes.http.exchange import Answer, Certificate, HttpFailure, Phase, Phases, Reason, Request
 from upcheck.probes.http.url import RequestError, is_link_local, redacted, sounds_secret
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _USERINFO = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*:)?//[^/?#]*@")
-
-
-@dataclass(slots=True)
-class Lookup:
-    """A step: the addresses of *host*, until the monotonic second *until*. Answered with a list of addresses."""
-
-    host: str
-    until: float
 
 
 @dataclass(slots=True)
@@ -48,10 +42,11 @@ Outcome = Answer | HttpFailure
 Journey = Generator[Step, list[str] | Answer | Certificate | None, Answer]
 
 
-def journey(request: Request, until: float | None = None) -> Journey:
+def journey(request: Request, until: float | None = None, reach: Reach = ANYWHERE) -> Journey:
     """The steps of *request*, each to be answered or to have an HttpFailure thrown in; returns the Answer.
 
     Raises HttpFailure, whose *elapsed* is set. *until*, a monotonic second, is there in place of its own deadline.
+    *reach* bounds what each hop may connect to.
     """
     began = time.monotonic()
     if until is None:
@@ -60,7 +55,7 @@ def journey(request: Request, until: float | None = None) -> Journey:
     phases, elapsed = Phases(), 0.0
     try:
         while True:
-            answer = yield from _hop(hop, until)
+            answer = yield from _hop(hop, until, reach)
             if request.follow_redirects and answer.status in _REDIRECTS and answer.header("location") is not None:
                 if redirects == request.max_redirects:
                     sentence = f"more than {request.max_redirects} redirects, the last to {_leads(answer)}"
@@ -80,23 +75,27 @@ def journey(request: Request, until: float | None = None) -> Journey:
         raise
 
 
-def timeout_sentence(deadline: float, phase: Phase, elapsed: float) -> str:
-    """What is said when the *deadline* has passed."""
-    return f"no complete answer within {deadline:g} s ({phase.words}, given up after {elapsed:.1f} s)"
-
-
 _TIMEOUTS = {Reason.NAME_TIMEOUT, Reason.CONNECT_TIMEOUT, Reason.TLS_TIMEOUT, Reason.TIMEOUT}
 
 
-def _hop(request: Request, until: float) -> Generator[Step, list[str] | Answer | Certificate | None, Answer]:
+def _hop(
+    request: Request, until: float, reach: Reach
+) -> Generator[Step, list[str] | Answer | Certificate | None, Answer]:
     place = request.via or request.target
     addresses: list[str] | None = None
     resolved = 0.0
-    if not place.literal:
+    host = request.connect_to or place.host
+    if not place.literal or request.connect_to is not None:
         began = time.monotonic()
-        found = yield Lookup(place.host, until)
+        found = [host] if is_address(host) else (yield Lookup(host, until))
         assert isinstance(found, list)
-        addresses, resolved = found, time.monotonic() - began
+        addresses, resolved = request.prefer.chosen(found), time.monotonic() - began
+        if not addresses:
+            sentence = f"the name {host} has no address of {request.ip_protocol}"
+            raise HttpFailure(Reason.NAME_NOT_FOUND, sentence, Phase.RESOLVE)
+    for one in addresses or [place.host]:
+        if refusal := reach.refuses(one):
+            raise HttpFailure(Reason.ADDRESS_REFUSED, refusal, Phase.RESOLVE)
     if request.refuse_link_local:
         _refuse_link_local(request, addresses if request.via is None else None)
     step = Transfer(request, addresses, resolved, until)

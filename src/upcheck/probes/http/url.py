@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote, urlsplit
 
+from upcheck.probes import ProbeError
+
 _SECRET = re.compile(r"(?i)(pass|secret|token|key|auth|sig|cred)")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\\]")
 _HOST = re.compile(r"[A-Za-z0-9._-]+")
@@ -17,9 +19,7 @@ _USERINFO = re.compile(r"^([a-z0-9+.-]*:?//)[^/?#]*@", re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443, "socks5": 1080, "socks5h": 1080}
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
-
-class RequestError(ValueError):
-    """A request that can't be meant, in a sentence."""
+RequestError = ProbeError
 
 
 def redacted(url: object) -> str:

@@ -6,7 +6,6 @@ and it does not tell a name that is not there from a name server that failed.
 
 from __future__ import annotations
 
-import errno
 import os
 import queue
 import socket
@@ -14,13 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from upcheck.probes.http.exchange import HttpFailure, Phase, Reason
+from upcheck.probes import STARVED, Phase, ProbeFailure, Reason
 
-Told = Callable[[list[str] | HttpFailure], None]
+Told = Callable[[list[str] | ProbeFailure], None]
 THREADS = 32
 STUCK_AFTER = 5.0  # seconds: what glibc gives a name server before it tries the next
 MAX_WAITING = 10_000  # askers of one name, so that one that never answers gathers no more
-STARVED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.EADDRNOTAVAIL}
 _SERVER_FAILED = {socket.EAI_AGAIN, socket.EAI_FAIL}
 
 
@@ -51,7 +49,7 @@ class Resolver:
         if refusal is not None:
             told(refusal)
 
-    def _refuse(self, host: str) -> HttpFailure | None:
+    def _refuse(self, host: str) -> ProbeFailure | None:
         """Why *host* can't be asked for just now; starts a thread where one more is wanted."""
         if host in self._waiting:
             return self.stuck(host) if len(self._waiting[host]) >= MAX_WAITING else None
@@ -63,7 +61,7 @@ class Resolver:
             threading.Thread(target=self._serve, daemon=True, name=f"resolver {self._threads + 1}").start()
         except RuntimeError as error:  # the system has no thread for us; those that there are will do
             return (
-                None if self._threads else HttpFailure(Reason.OWN_RESOURCES, own_resources(str(error)), Phase.RESOLVE)
+                None if self._threads else ProbeFailure(Reason.OWN_RESOURCES, own_resources(str(error)), Phase.RESOLVE)
             )
         self._threads += 1
         return None
@@ -72,10 +70,10 @@ class Resolver:
         """Whether a thread is asking for *host* just now."""
         return host in self._since
 
-    def stuck(self, host: str) -> HttpFailure:
+    def stuck(self, host: str) -> ProbeFailure:
         """Nobody is free to ask for *host*."""
         sentence = f"the name {host} was not asked for: all {self._limit} resolver threads are stuck with other names"
-        return HttpFailure(Reason.RESOLVER_STUCK, sentence, Phase.RESOLVE)
+        return ProbeFailure(Reason.RESOLVER_STUCK, sentence, Phase.RESOLVE)
 
     def _all_stuck(self) -> bool:
         latest = time.monotonic() - self._stuck_after
@@ -94,18 +92,18 @@ class Resolver:
                 told(outcome)
 
 
-def _addresses(host: str) -> list[str] | HttpFailure:
+def _addresses(host: str) -> list[str] | ProbeFailure:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:  # the latter for a label of more than 63 letters
         why = getattr(error, "strerror", None) or str(error)
         code = getattr(error, "errno", None)
         if code == socket.EAI_MEMORY or code in STARVED or starved():
-            return HttpFailure(Reason.OWN_RESOURCES, own_resources(why), Phase.RESOLVE)
+            return ProbeFailure(Reason.OWN_RESOURCES, own_resources(why), Phase.RESOLVE)
         reason = Reason.NAME_SERVER_FAILED if code in _SERVER_FAILED else Reason.NAME_NOT_FOUND
-        return HttpFailure(reason, f"the name {host} does not resolve: {why}", Phase.RESOLVE)
+        return ProbeFailure(reason, f"the name {host} does not resolve: {why}", Phase.RESOLVE)
     if not found:
-        return HttpFailure(Reason.NAME_NOT_FOUND, f"the name {host} does not resolve: no address", Phase.RESOLVE)
+        return ProbeFailure(Reason.NAME_NOT_FOUND, f"the name {host} does not resolve: no address", Phase.RESOLVE)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

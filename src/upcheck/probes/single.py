@@ -1,17 +1,35 @@
-"""One request, asked in the calling thread."""
+"""One probe or request, asked in the calling thread."""
 
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
+from collections.abc import Generator
+from typing import Any
 
 import pycurl
 
-from upcheck.probes.http import resolver
+from upcheck.probes import (
+    ANYWHERE,
+    Blocking,
+    Lookup,
+    Phase,
+    ProbeFailure,
+    ProbeResult,
+    Reach,
+    Reason,
+    Step,
+    Travelling,
+    Wait,
+    block,
+    resolver,
+    walk,
+)
 from upcheck.probes.http.curl import Handle
-from upcheck.probes.http.exchange import Answer, Certificate, HttpFailure, Phase, Reason, Request
-from upcheck.probes.http.journey import Lookup, Peer, Step, Transfer, journey
+from upcheck.probes.http.exchange import Answer, Certificate, Request
+from upcheck.probes.http.journey import Peer, Transfer, journey
 
 
 class _Kept(threading.local):
@@ -32,26 +50,48 @@ os.register_at_fork(after_in_child=_forget)
 
 
 def fetch(request: Request, until: float | None = None) -> Answer:
-    """The answer to *request*, within its deadline; raises HttpFailure. Any number of threads may call at once.
+    """The answer to *request*, within its deadline; raises ProbeFailure. Any number of threads may call at once.
 
     *until*, a monotonic second, is there in place of the request's own deadline.
     """
-    walk = journey(request, until)
-    step = next(walk)
+    answer: Answer = _drive(journey(request, until))
+    return answer
+
+
+def ask(
+    probe: Travelling | Blocking, until: float | None = None, reach: Reach = ANYWHERE, *, log: bool = False
+) -> ProbeResult:
+    """What *probe* tells, within its deadline, or until the monotonic second *until*. From any number of threads.
+
+    *reach* bounds what it may connect to; *log* has what was done written down.
+    """
+    if not isinstance(probe, Travelling):
+        return block(probe, until, log=log)
+    result: ProbeResult = _drive(walk(probe, until, reach, log=log))
+    return result
+
+
+def _drive(steps: Generator[Step, Any, Any]) -> Any:
     try:
+        step = next(steps)
         while True:
             try:
-                result = _take(step)
-            except HttpFailure as failure:
-                step = walk.throw(failure)
+                result = _wait(step) if type(step) is Wait else _take(step)
+            except ProbeFailure as failure:
+                step = steps.throw(failure)
             else:
-                step = walk.send(result)
+                step = steps.send(result)
     except StopIteration as end:
-        answer: Answer = end.value
-        return answer
+        return end.value
 
 
-def _take(step: Step) -> list[str] | Answer | Certificate | None:
+def _wait(step: Wait) -> bool:
+    poller = select.poll()
+    poller.register(step.fd, step.events)
+    return bool(poller.poll(max(0.0, step.until - time.monotonic()) * 1000))
+
+
+def _take(step: Lookup | Transfer | Peer) -> list[str] | Answer | Certificate | None:
     if isinstance(step, Lookup):
         return look_up(step)
     transfer = step.transfer if isinstance(step, Peer) else step
@@ -59,7 +99,7 @@ def _take(step: Step) -> list[str] | Answer | Certificate | None:
     if left <= 0:
         if isinstance(step, Peer):
             return None
-        raise HttpFailure(Reason.TIMEOUT, "", Phase.CONNECT)
+        raise ProbeFailure(Reason.TIMEOUT, "", Phase.CONNECT)
     if isinstance(step, Peer):
         return _peer(transfer, left)
     return _perform(transfer, left)
@@ -93,11 +133,11 @@ def _peer(step: Transfer, left: float) -> Certificate | None:
 
 
 def look_up(step: Lookup) -> list[str]:
-    """The addresses that *step* asks for; raises HttpFailure, within its time."""
-    known: list[list[str] | HttpFailure] = []
+    """The addresses that *step* asks for; raises ProbeFailure, within its time."""
+    known: list[list[str] | ProbeFailure] = []
     heard = threading.Event()
 
-    def told(outcome: list[str] | HttpFailure) -> None:
+    def told(outcome: list[str] | ProbeFailure) -> None:
         known.append(outcome)
         heard.set()
 
@@ -105,11 +145,11 @@ def look_up(step: Lookup) -> list[str]:
     asked.ask(step.host, told)
     if not heard.wait(max(0.0, step.until - time.monotonic())):
         raise too_late(asked, step.host)
-    if isinstance(known[0], HttpFailure):
+    if isinstance(known[0], ProbeFailure):
         raise known[0].again()
     return known[0]
 
 
-def too_late(asked: resolver.Resolver, host: str) -> HttpFailure:
+def too_late(asked: resolver.Resolver, host: str) -> ProbeFailure:
     """The failure of a name that had no answer in time."""
-    return HttpFailure(Reason.NAME_TIMEOUT, "", Phase.RESOLVE) if asked.asked(host) else asked.stuck(host)
+    return ProbeFailure(Reason.NAME_TIMEOUT, "", Phase.RESOLVE) if asked.asked(host) else asked.stuck(host)

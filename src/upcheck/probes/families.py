@@ -1,0 +1,32 @@
+"""The metric families of the probes, in blackbox_exporter's names, labels and words."""
+
+from __future__ import annotations
+
+from upcheck.exposition import Family
+
+
+def _family(name: str, sentence: str, *labels: str) -> Family:
+    return Family(name, "gauge", labels, sentence)
+
+
+FAMILIES = (
+    _family("probe_dns_lookup_time_seconds", "Returns the time taken for probe dns lookup in seconds"),
+    _family("probe_ip_protocol", "Specifies whether probe ip protocol is IP4 or IP6"),
+    _family("probe_failed_due_to_regex", "Indicates if probe failed due to regex"),
+    _family("probe_ssl_last_chain_expiry_timestamp_seconds", "Returns last SSL chain expiry in timestamp"),
+    _family("probe_tls_version_info", "Returns the TLS version used or NaN when unknown", "version"),
+    _family("probe_tls_cipher_info", "Returns the TLS cipher negotiated during handshake", "cipher"),
+    _family("probe_dns_duration_seconds", "Duration of DNS request by phase", "phase"),
+    _family("probe_dns_query_succeeded", "Displays whether or not the query was executed successfully"),
+    _family("probe_dns_answer_rrs", "Returns number of entries in the answer resource record list"),
+    _family("probe_dns_authority_rrs", "Returns number of entries in the authority resource record list"),
+    _family("probe_dns_additional_rrs", "Returns number of entries in the additional resource record list"),
+    _family("probe_dns_serial", "Returns the serial number of the zone"),
+    _family("probe_icmp_duration_seconds", "Duration of icmp request by phase", "phase"),
+    _family("probe_icmp_reply_hop_limit", "Replied packet hop limit (TTL for ipv4)"),
+    _family("probe_grpc_duration_seconds", "Duration of gRPC request by phase", "phase"),
+    _family("probe_grpc_ssl", "Indicates if SSL was used for the connection"),
+    _family("probe_grpc_status_code", "Response gRPC status code"),
+    _family("probe_grpc_healthcheck_response", "Response HealthCheck response", "serving_status"),
+)
+"""Those that a check has on the collector's page; `probe_ssl_earliest_cert_expiry` is a family of every check."""
