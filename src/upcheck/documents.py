@@ -62,9 +62,10 @@ class Seq(list[Any]):
         self.values_at: list[Mark] = []
 
 
-def load(path: Path) -> Any:
+def load(path: Path, *, texts: bool = False) -> Any:
     """The one document in *path*, as Map, Seq and plain scalars; None where it is empty.
 
+    With *texts*, a scalar but null stays the text that is written: `1.10` and `yes`, for programs that read it so.
     Raises DocumentError: not UTF-8, not YAML, over a limit, a custom tag, an equal key twice, several documents.
     """
     try:
@@ -78,7 +79,7 @@ def load(path: Path) -> Any:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DocumentError(path, f"not UTF-8 (byte {error.start})", raw[: error.start].count(b"\n") + 1) from None
-    return _Reader(path, text).document()
+    return _Reader(path, text, texts=texts).document()
 
 
 def where(root: Any, path: Sequence[str | int], *, key: bool = False) -> Mark:
@@ -98,8 +99,9 @@ def where(root: Any, path: Sequence[str | int], *, key: bool = False) -> Mark:
 class _Reader:
     """One pass over the parser's events."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, text: str, *, texts: bool = False) -> None:
         self.path = path
+        self.texts = texts
         try:
             self.loader = Loader(text)
         except yaml.YAMLError as error:
@@ -158,8 +160,10 @@ class _Reader:
         text: str = event.value
         if event.tag or not event.implicit[0]:
             return text
-        if text in _WORDS:
+        if text in _WORDS and not (self.texts and _WORDS[text] is not None):
             return _WORDS[text]
+        if self.texts:
+            return text
         if _INT.match(text):
             return int(text, 16 if text[:2] == "0x" else 8 if text[:2] == "0o" else 10)
         if _FLOAT.match(text):
