@@ -8,7 +8,6 @@ import pytest
 
 from tests.routes.conftest import Made
 from upcheck.documents import DocumentError
-from upcheck.routes import picture
 
 TREE = """\
 route:
@@ -159,7 +158,7 @@ def test_names_that_there_are_not_are_amtool_s_to_tell(made: Made) -> None:
 def test_the_picture_shows_the_way(made: Made) -> None:
     routes = made(TREE)
     delivery = routes.of({"team": "db", "severity": "info"}, at="2026-11-21T23:00:00Z")
-    assert picture(routes, delivery).splitlines() == [
+    assert delivery.picture().splitlines() == [
         "> route                      root",
         '>   {team="db"}              db',
         '      {severity="critical"}  db',

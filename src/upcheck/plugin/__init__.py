@@ -24,10 +24,12 @@ from upcheck.plugin.record import EXCHANGE, PLAYED, Recorder, make_report, repor
 from upcheck.redaction import redacted
 from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink, left_by
 from upcheck.result import Kind
+from upcheck.rules.repository import kind_of
 from upcheck.settings import Settings, SettingsError, declared
 
 if TYPE_CHECKING:
     from upcheck.probes.http import AsyncClient, Client
+    from upcheck.routes import Routes
     from upcheck.rules.play import Rules
 
 _DECLARED = pytest.StashKey[bool]()
@@ -151,7 +153,8 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.is_relative_to(settings.checks):
         return items.YamlCheckFile.from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.rules_tests):
-        return items.RuleTestFile.from_parent(parent, path=file_path)
+        routes = kind_of(file_path.read_bytes()) == "routes"
+        return (items.RouteTestFile if routes else items.RuleTestFile).from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.monitoring):
         return items.ConfigFile.from_parent(parent, path=file_path)
     return None
@@ -320,11 +323,22 @@ def rules(request: pytest.FixtureRequest) -> Callable[..., Rules]:
     return load
 
 
+@pytest.fixture
+def routes(pytestconfig: pytest.Config) -> Callable[[str | Path], Routes]:
+    """An Alertmanager configuration, to be asked: `routes("monitoring/alertmanager/alertmanager.yml").of({...})`.
+
+    Its path is relative to the root of the repo; see `upcheck.routes`.
+    """
+    from upcheck.routes import Routes
+
+    return lambda path: Routes.load(pytestconfig.rootpath / path)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    """A timeline, where what was expected of it does not hold."""
-    play = sys.modules.get("upcheck.rules.play")  # what is not loaded can't be compared
-    return play.explain(left, op, right) if play else None
+    """A timeline, or a tree of routes, where what was expected of it does not hold."""
+    rooms = [sys.modules.get(name) for name in ("upcheck.rules.play", "upcheck.routes")]  # what is not loaded can't be
+    return next((told for room in rooms if room and (told := room.explain(left, op, right))), None)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 TIMELINES = ".upcheck/timelines"
 _ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
-_PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
+_PLACED = re.compile(r".*?:(\d+):\d+: (.*)", re.DOTALL)
 _KIND = f"{FACT}kind"
 _STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
 PLAYED = pytest.StashKey[list["Rules"]]()  # what the `rules` fixture has given

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from upcheck.routes import configuration
 from upcheck.routes.configuration import TIMINGS, Configuration, Inhibition, Route
-from upcheck.routes.matchers import described, every
+from upcheck.routes.matchers import Matcher, described, every
 from upcheck.rules.suite import seconds
 
 ALL = "..."  # group_by all labels
@@ -52,6 +52,7 @@ class Delivery:
     labels: Labels
     notifications: tuple[Notification, ...]
     inhibited: tuple[Inhibited, ...]
+    routes: Routes = field(repr=False, compare=False)
 
     @property
     def told(self) -> tuple[Notification, ...]:
@@ -59,9 +60,9 @@ class Delivery:
         return () if self.inhibited else tuple(one for one in self.notifications if not one.muted_by)
 
     @property
-    def receivers(self) -> list[str]:
-        """The receivers that are told, in the order of their routes."""
-        return [one.receiver for one in self.told]
+    def receivers(self) -> Receivers:
+        """The receivers that are told, in the order of their routes: a list."""
+        return Receivers(self)
 
     @property
     def muted_by(self) -> list[str]:
@@ -72,6 +73,41 @@ class Delivery:
     def inhibited_by(self) -> list[Labels]:
         """The labels of each alert that keeps this one silent."""
         return [one.source for one in self.inhibited]
+
+    def __str__(self) -> str:
+        if self.inhibited:
+            rule, source = self.inhibited[0].rule, shown(self.inhibited[0].source)
+            return f"nobody: inhibited by {source} (line {rule.line})"
+        told = ", ".join(self.receivers) or "nobody"
+        return f"{told}: muted by {', '.join(self.muted_by)}" if self.muted_by else told
+
+    def picture(self) -> str:
+        """The tree of routes, with `>` before those that the alert takes, and `<` where it ends up."""
+        ends = {one.place: one for one in self.notifications}
+        rows = [
+            (">" if any(end[: len(place)] == place for end in ends) else " ", self._written(place, route), place)
+            for place, route in walk(self.routes.configuration.root)
+        ]
+        width = max(len(text) for _, text, _ in rows)
+        return "\n".join(f"{mark} {text:<{width}}  {self._end(place, ends)}".rstrip() for mark, text, place in rows)
+
+    def _written(self, place: Place, route: Route) -> str:
+        return "  " * len(place) + (described(route.matchers) if place else "route")
+
+    def _end(self, place: Place, ends: Mapping[Place, Notification]) -> str:
+        receiver = self.routes.settled(place).receiver
+        if place not in ends:
+            return receiver
+        muted = ends[place].muted_by
+        return f"{receiver}  <" + (f" (muted by {', '.join(muted)})" if muted else "")
+
+
+class Receivers(list[str]):
+    """The names of receivers, which know of what *delivery* they are."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        super().__init__(one.receiver for one in delivery.told)
+        self.delivery = delivery
 
 
 class Routes:
@@ -93,10 +129,10 @@ class Routes:
         *at* is UTC unless it says otherwise; without it nothing is muted. Raises ValueError where it is no time.
         """
         alert = _given(labels)
-        moment = _moment(at)
+        now = moment(at)
         taken = [self._settled[place] for place in _taken(self.configuration.root, (), alert)]
-        if moment is not None:
-            taken = [replace(one, muted_by=self._muted_by(one, moment)) for one in taken]
+        if now is not None:
+            taken = [replace(one, muted_by=self._muted_by(one, now)) for one in taken]
         others = [_given(one) for one in beside]
         inhibited = [
             Inhibited(rule, other)
@@ -104,7 +140,7 @@ class Routes:
             for other in others
             if rule.inhibits(other, alert)
         ]
-        return Delivery(alert, tuple(taken), tuple(inhibited))
+        return Delivery(alert, tuple(taken), tuple(inhibited), self)
 
     def settled(self, place: Place) -> Notification:
         """What the route at *place* does, with what it inherits."""
@@ -119,15 +155,16 @@ class Routes:
         return name in self._known and self._known[name].contains(at)
 
 
-def picture(routes: Routes, delivery: Delivery) -> str:
-    """The tree of *routes*, with `>` before those that the alert takes, and who is told at their ends."""
-    taken = {one.place: one for one in delivery.notifications}
-    rows = [
-        (_passed(place, taken), "  " * len(place) + (described(route.matchers) if place else "route"), place)
-        for place, route in walk(routes.configuration.root)
-    ]
-    width = max(len(text) for _, text, _ in rows)
-    return "\n".join(f"{mark} {text:<{width}}  {_end(routes, place, taken)}".rstrip() for mark, text, place in rows)
+def explain(left: object, operator: str, right: object) -> list[str] | None:
+    """What pytest shows where receivers are not those that were expected; None for what is not ours."""
+    if operator != "==" or not isinstance(left, Receivers):
+        return None
+    return [f"{list(left)!r} == {right!r}", f"got {left.delivery}", *left.delivery.picture().splitlines()]
+
+
+def shown(labels: Labels) -> str:
+    """*labels* as Alertmanager writes them."""
+    return described(Matcher(name, "=", value) for name, value in labels.items())
 
 
 def walk(route: Route, place: Place = ()) -> Iterator[tuple[Place, Route]]:
@@ -137,24 +174,15 @@ def walk(route: Route, place: Place = ()) -> Iterator[tuple[Place, Route]]:
         yield from walk(child, (*place, number))
 
 
-def _passed(place: Place, taken: Mapping[Place, Notification]) -> str:
-    return ">" if any(one[: len(place)] == place for one in taken) else " "
-
-
-def _end(routes: Routes, place: Place, taken: Mapping[Place, Notification]) -> str:
-    receiver = routes.settled(place).receiver
-    muted = f" (muted by {', '.join(taken[place].muted_by)})" if place in taken and taken[place].muted_by else ""
-    return f"{receiver}{'  <' if place in taken else ''}{muted}"
-
-
 def _given(labels: Labels) -> dict[str, str]:
     """*labels* without those that are empty, which to Alertmanager are missing."""
     return {name: value for name, value in labels.items() if value}
 
 
-def _moment(at: datetime | str | None) -> datetime | None:
-    moment = datetime.fromisoformat(at) if isinstance(at, str) else at
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+def moment(at: datetime | str | None) -> datetime | None:
+    """*at* with a time zone, UTC unless it has one; raises ValueError where it is no time."""
+    found = datetime.fromisoformat(at) if isinstance(at, str) else at
+    return found.replace(tzinfo=UTC) if found is not None and found.tzinfo is None else found
 
 
 def _taken(route: Route, place: Place, alert: Labels) -> list[Place]:
