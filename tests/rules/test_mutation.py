@@ -202,7 +202,7 @@ tests:
 """
 
 
-def slow(promtool: Path, tests: Path, proof: Proof, every: int = 1) -> dict[str, tuple[str, str]]:
+def slow(promtool: Path, tests: Path, proof: Proof[Mutant], every: int = 1) -> dict[str, tuple[str, str]]:
     """Where one run for each mutant says otherwise than *proof*: both verdicts, by what the mutant is."""
     whole = suite.read(tests)
     found = {}
@@ -320,7 +320,7 @@ def test_verdicts_are_remembered_until_something_changes(
     monkeypatch.setattr(promtool_room, "test_rules", counted)  # the real one runs; it is counted, too
     known = tmp_path / "known/mutants.json"
 
-    def proven() -> Proof:
+    def proven() -> Proof[Mutant]:
         runs.clear()
         return prove(promtool, [tmp_path / "tests.yml"], known=known)
 

@@ -8,19 +8,24 @@ from itertools import groupby
 from typing import Any
 
 from upcheck.rules.coverage import Coverage, Point
-from upcheck.rules.mutation import Judged, Proof
+from upcheck.rules.mutation import Changed, Judged, Proof
 from upcheck.rules.suite import short
 
 Style = Callable[[str, str], str]
 
 
-def mutation_lines(proof: Proof, seconds: float, style: Style) -> Iterator[str]:
+def mutation_lines(proof: Proof[Changed], seconds: float, style: Style) -> Iterator[str]:
     """Each survivor with what changed and what would notice it, then the counts and the score."""
-    for one in proof.judged:
-        if one.verdict == "survived":
+    survived = [one for one in proof.judged if one.verdict == "survived"]
+    untested = Counter((one.mutant.file, one.mutant.title) for one in survived if not one.tests)
+    for one in survived:
+        if one.tests:
             yield from _survivor(one, style)
-    if proof.counts["survived"]:
-        yield "where a change means the same, say so in the rule file: # upcheck: equivalent ID because ..."
+        elif count := untested.pop((one.mutant.file, one.mutant.title), 0):
+            noun = "mutant" if count == 1 else "mutants"
+            yield f"{_place(one, style)}  {count} {noun}: no test looks at it"
+    if any(one.tests for one in survived):
+        yield "where a change means the same, say so in the file it is of: # upcheck: equivalent ID because ..."
     for note in proof.notes:
         yield f"{style('warning', 'yellow')}  {note}"
     counts = "   ".join(f"{verdict} {count:,}" for verdict, count in proof.counts.items())
@@ -28,7 +33,7 @@ def mutation_lines(proof: Proof, seconds: float, style: Style) -> Iterator[str]:
     yield style(total, "yellow" if proof.counts["survived"] else "green")
 
 
-def mutation_facts(proof: Proof) -> dict[str, Any]:
+def mutation_facts(proof: Proof[Changed]) -> dict[str, Any]:
     """The same for programs."""
     return {
         "score": round(proof.score, 4),
@@ -37,9 +42,9 @@ def mutation_facts(proof: Proof) -> dict[str, Any]:
         "mutants": [
             {
                 "id": one.mutant.id,
-                "file": str(one.mutant.rule.file),
-                "line": one.mutant.rule.line,
-                one.mutant.rule.name.kind: one.mutant.rule.name.text,
+                "file": str(one.mutant.file),
+                "line": one.mutant.line,
+                one.mutant.subject: one.mutant.title,
                 "kind": one.mutant.kind,
                 "before": one.mutant.before,
                 "after": one.mutant.after,
@@ -53,13 +58,17 @@ def mutation_facts(proof: Proof) -> dict[str, Any]:
     }
 
 
-def _survivor(one: Judged, style: Style) -> Iterator[str]:
+def _survivor(one: Judged[Changed], style: Style) -> Iterator[str]:
     mutant = one.mutant
-    rule = mutant.rule
-    yield f"{style('SURVIVED', 'red')}  {short(rule.file)}:{rule.line}  {rule.name.text}  [{mutant.id}]"
+    yield f"{_place(one, style)}  [{mutant.id}]"
     yield style(f"  - {mutant.before}", "red")
     yield style(f"  + {mutant.after or '(nothing)'}", "green")
-    yield f"  {mutant.hint}, beside {one.tests[0]}" if one.tests else f"  no test looks at {rule.name.text}"
+    yield f"  {mutant.hint}, beside {one.tests[0]}"
+
+
+def _place(one: Judged[Changed], style: Style) -> str:
+    mutant = one.mutant
+    return f"{style('SURVIVED', 'red')}  {short(mutant.file)}:{mutant.line}  {mutant.title}"
 
 
 def coverage_lines(coverage: Coverage, style: Style) -> Iterator[str]:

@@ -98,7 +98,7 @@ def load(path: Path) -> RouteTests:
     """The route tests in *path*; raises DocumentError, also for the configuration that it names."""
     document = documents.load(path)
     schema.validate(path, document, "routes")
-    file = path.parent / document["alertmanager"]
+    file = (path.parent / document["alertmanager"]).resolve()
     if not file.is_file():
         text = f"alertmanager: {document['alertmanager']}: there is no such file; write its path from this one"
         raise DocumentError(path, text, *documents.where(document, ["alertmanager"]))

@@ -13,7 +13,7 @@ Range = tuple[int, int]
 WEEKDAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 MONTHS = tuple(name.lower() for name in calendar.month_name[1:])
 _TIME = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])\Z|(24):(00)\Z")
-_NAMED: Mapping[str, Mapping[str, int]] = {
+NAMED: Mapping[str, Mapping[str, int]] = {
     "weekdays": {name: number for number, name in enumerate(WEEKDAYS)},
     "months": {name: number for number, name in enumerate(MONTHS, 1)},
 }
@@ -97,7 +97,7 @@ def parse(field: str, text: str) -> Range:
 
 
 def _number(field: str, text: str) -> int:
-    named = _NAMED.get(field, {})
+    named = NAMED.get(field, {})
     low, high = _BOUNDS[field]
     if text in named:
         return named[text]

@@ -27,28 +27,30 @@ if TYPE_CHECKING:
 @JSON
 @click.option("--fail-under", metavar="SCORE", type=click.FloatRange(0, 1), help="Exit 1 below this score (0 to 1).")
 def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> None:
-    """Change each rule in one place after the other, and tell which changes no test notices.
+    """Change each rule, and each route, in one place after the other, and tell which changes no test notices.
 
-    PATH is a rule file, a test file or a folder of them (default: the repo's own). The score is the share of changes
-    that a test notices; what is not noticed is shown with the test that would.
+    PATH is a rule file, an Alertmanager configuration, a test file of either, or a folder (default: the repo's own).
+    The score is the share of changes that a test notices; what is not noticed is shown with the test that would.
 
     \b
     Exit codes: 0 all well, 1 score below --fail-under, 2 wrong usage, 3 could not tell.
     """
     from upcheck.report import proof
+    from upcheck.routes import mutation as routes
     from upcheck.rules import mutation
 
     settings = settings_here()
     there = _tested(settings, paths)
     began = time.monotonic()
     with _could_not_tell(), _progress("mutants") as advance:
-        told = mutation.prove(
+        rules = mutation.prove(
             promtool(settings),
             there.tests,
             there.rules,
             known=memory(settings) / "mutants.json",
             advance=advance,
         )
+        told = rules + routes.prove(there.routes, there.alertmanager, advance=advance)
     if as_json:
         click.echo(json.dumps(proof.mutation_facts(told), indent=2))
     else:
@@ -88,7 +90,7 @@ def coverage(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -
 def _tested(settings: Settings, paths: tuple[Path, ...]) -> Repository:
     """What is found, with tests in it; else a usage error."""
     there = found(settings, paths)
-    if not there.tests:
+    if not there.tests and not there.routes:
         places = ", ".join(map(str, paths)) or str(settings.root)
         raise click.UsageError(f"no rule-test file in {places}: name a folder that has rules and their tests")
     return there
