@@ -391,3 +391,23 @@ def test_a_mutant_that_promtool_refuses_hides_no_other(written: Write, promtool:
     killed = {one.mutant.id for one in judged if one.verdict == "killed" and one.mutant.rule.key == rule.key}
     assert {job.marks[mark].id for mark in found.killed} == killed
     assert judging.alone(promtool, whole, broken) == "refused"
+
+
+def test_prometheus_rule_resources_are_judged_as_rule_files(written: Write, promtool: Path) -> None:
+    plain = prove(promtool, [written(RULES)])
+    resource = "kind: PrometheusRule\nspec:\n" + "".join(f"  {line}\n" for line in RULES.splitlines())
+    found = prove(promtool, [written(resource)])
+    assert [(one.mutant.id, one.verdict) for one in found.judged] == [
+        (one.mutant.id, one.verdict) for one in plain.judged
+    ]
+    assert found.judged[0].mutant.line == plain.judged[0].mutant.line + 2
+    with pytest.raises(MutationError, match="fails as it is"):
+        prove(promtool, [written(resource, TESTS.replace("a fails", "b fails"))])
+
+
+def test_an_alert_that_no_test_loads_is_one_line(written: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = written(RULES)
+    (tests.parent / "other.yml").write_text("groups: [{name: b, rules: [{alert: Lonely, expr: a > 1}]}]")
+    told = mutate(monkeypatch, tests.parent)
+    lonely = [line for line in told.output.splitlines() if "Lonely" in line]
+    assert [line.partition("other.yml:")[2] for line in lonely] == ["1  Lonely  6 mutants: no test looks at it"]

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from upcheck.routes.coverage import Point as RoutingPoint
+from upcheck.routes.coverage import Routing
 from upcheck.rules.coverage import Coverage, Point
 from upcheck.rules.mutation import Changed, Judged, Proof
 from upcheck.rules.suite import short
@@ -71,8 +74,8 @@ def _place(one: Judged[Changed], style: Style) -> str:
     return f"{style('SURVIVED', 'red')}  {short(mutant.file)}:{mutant.line}  {mutant.title}"
 
 
-def coverage_lines(coverage: Coverage, style: Style) -> Iterator[str]:
-    """A row for each rule of which something is not covered, and what that is; then the counts and the share."""
+def coverage_lines(coverage: Coverage, routing: Routing, style: Style) -> Iterator[str]:
+    """A row for each part of which something is not covered, and what that is; then the counts and the share."""
     rules = [list(points) for _, points in groupby(coverage.points, key=lambda point: point.rule.key)]
     gaps = [points for points in rules if not all(point.covered for point in points)]
     rows = [["rule", "", "fires", "silent", "pending", "sample", "templates", "branches"], *map(_row, gaps)]
@@ -80,31 +83,66 @@ def coverage_lines(coverage: Coverage, style: Style) -> Iterator[str]:
     for row, points in zip(rows if gaps else (), [[], *gaps], strict=False):
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
         yield from (style(f"  {_missing(point)}", "yellow") for point in points if not point.covered)
-    for note in coverage.notes:
+    for (subject, title, file, line), some in groupby(routing.points, key=_part):
+        if missing := [point.missing for point in some if not point.covered]:
+            yield f"{title if subject != 'alert' else f'alert {title}'}  {short(file)}:{line}"
+            yield from (style(f"  {one}", "yellow") for one in missing)
+    for note in (*coverage.notes, *routing.notes):
         yield f"{style('note', 'yellow')}  {note}"
-    covered = sum(point.covered for point in coverage.points)
-    total = f"{len(rules):,} rules   {covered:,} of {len(coverage.points):,} covered   share {coverage.share:.3f}"
-    yield style(total, "yellow" if gaps else "green")
+    covered, every = _counts(coverage, routing)
+    routes = sum(point.kind == "taken" for point in routing.points)
+    counted = f"{len(rules):,} rules" + (f", {routes:,} routes" if routes else "")
+    total = f"{counted}   {covered:,} of {every:,} covered   share {share(coverage, routing):.3f}"
+    yield style(total, "yellow" if covered < every else "green")
 
 
-def coverage_facts(coverage: Coverage) -> dict[str, Any]:
+def coverage_facts(coverage: Coverage, routing: Routing) -> dict[str, Any]:
     """The same for programs."""
+    rules = [
+        {
+            "file": str(point.rule.file),
+            "line": point.rule.line,
+            point.rule.name.kind: point.rule.name.text,
+            "kind": point.kind,
+            "what": point.what,
+            "state": point.state,
+            "covered": point.covered,
+        }
+        for point in coverage.points
+    ]
+    routes = [
+        {
+            "file": str(point.file),
+            "line": point.line,
+            point.subject: point.title,
+            "kind": point.kind,
+            "what": "",
+            "state": "asserted" if point.covered else "never",
+            "covered": point.covered,
+        }
+        for point in routing.points
+    ]
     return {
-        "share": round(coverage.share, 4),
-        "notes": list(coverage.notes),
-        "points": [
-            {
-                "file": str(point.rule.file),
-                "line": point.rule.line,
-                point.rule.name.kind: point.rule.name.text,
-                "kind": point.kind,
-                "what": point.what,
-                "state": point.state,
-                "covered": point.covered,
-            }
-            for point in coverage.points
-        ],
+        "share": round(share(coverage, routing), 4),
+        "notes": [*coverage.notes, *routing.notes],
+        "points": rules + routes,
     }
+
+
+def share(coverage: Coverage, routing: Routing) -> float:
+    """The share of all points that are covered; 1 where there are none."""
+    covered, every = _counts(coverage, routing)
+    return covered / every if every else 1.0
+
+
+def _counts(coverage: Coverage, routing: Routing) -> tuple[int, int]:
+    """How many points are covered, and how many there are."""
+    covered = [point.covered for point in coverage.points] + [point.covered for point in routing.points]
+    return sum(covered), len(covered)
+
+
+def _part(point: RoutingPoint) -> tuple[str, str, Path, int]:
+    return point.subject, point.title, point.file, point.line
 
 
 def _row(points: Sequence[Point]) -> list[str]:

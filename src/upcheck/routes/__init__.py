@@ -47,11 +47,15 @@ class Inhibited:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Who is told of the alert with *labels*: *notifications* as the routes say, unless something keeps it silent."""
+    """Who is told of the alert with *labels*: *notifications* as the routes say, unless something keeps it silent.
+
+    *beside* are the other alerts that fire.
+    """
 
     labels: Labels
     notifications: tuple[Notification, ...]
     inhibited: tuple[Inhibited, ...]
+    beside: tuple[Labels, ...]
     routes: Routes = field(repr=False, compare=False)
 
     @property
@@ -140,7 +144,7 @@ class Routes:
             for other in others
             if rule.inhibits(other, alert)
         ]
-        return Delivery(alert, tuple(taken), tuple(inhibited), self)
+        return Delivery(alert, tuple(taken), tuple(inhibited), tuple(others), self)
 
     def settled(self, place: Place) -> Notification:
         """What the route at *place* does, with what it inherits."""

@@ -13,7 +13,6 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from upcheck import promtool
 from upcheck.command import CommandError
 from upcheck.rules import judging, suite
 from upcheck.rules.judging import Found, Job, Relations
@@ -150,7 +149,7 @@ class _Work:
     def hold(self, suites: Sequence[Suite]) -> None:
         """Raise MutationError where a test fails before anything is changed."""
         new = [one for one in suites if self._memory.get(_whole(one)) is None]
-        verdicts = self._pool.map(lambda one: promtool.test_rules(self._tool, [one.path]), new)
+        verdicts = self._pool.map(lambda one: judging.unchanged(self._tool, one), new)
         for one, verdict in zip(new, verdicts, strict=True):
             if not verdict.ok:
                 raise MutationError(f"{one.path} fails as it is, so it can't tell what a mutant changes: mend it first")
