@@ -147,8 +147,8 @@ def test_no_alert_tells_what_is_not_made(tmp_path_factory: Any, tree: Any, alert
     file = tmp_path_factory.getbasetemp() / "made.yml"
     file.write_text(json.dumps({"route": {"receiver": "r0", "routes": tree}}))
     whole = configuration.load(file)
-    for subject, _, _, _, changed in room._changes(whole):
-        if witness(whole, changed, subject, "") is None:
+    for subject, where, _, _, _, changed in room._changes(whole):
+        if witness(whole, changed, subject, where) is None:
             for alert in alerts:
                 was, is_now = (Routes(one).of(alert) for one in (whole, changed))
                 assert sorted(was.receivers) == sorted(is_now.receivers)
@@ -177,7 +177,7 @@ def test_survivors_are_told_with_the_test_that_is_missing() -> None:
     assert 'SURVIVED  alertmanager.yml:6  route {severity="critical"}  [' in told.output
     assert "  - group_wait: 10s\n  + group_wait: 20s\n" in told.output
     assert (
-        '  no test of {severity="critical", team="db"} says group_wait: add it to the receiver, beside routes.yml:2\n'
+        '  no test of {severity="critical"} says group_wait: add it to the receiver, beside routes.yml:2\n'
         in told.output
     )
     assert "say so in the file it is of: # upcheck: equivalent ID because" in told.output

@@ -14,7 +14,7 @@ from upcheck.routes import Place, Routes, intervals, walk
 from upcheck.routes.configuration import Configuration, Inhibition, Route
 from upcheck.routes.intervals import FIELDS, Interval, Range, Span, clock
 from upcheck.routes.matchers import Matcher, described
-from upcheck.routes.witness import alternatives, witness
+from upcheck.routes.witness import alternatives, apart, witness
 from upcheck.rules.promql import duration
 from upcheck.rules.suite import seconds
 
@@ -53,8 +53,8 @@ class Change(NamedTuple):
 def mutants(configuration: Configuration) -> Iterator[Mutant]:
     """All mutants of *configuration*, but for those that nothing can tell from it."""
     taken: Counter[str] = Counter()
-    for subject, line, title, change, changed in _changes(configuration):
-        found = witness(configuration, changed, subject, title.removeprefix(INTERVAL))
+    for subject, where, line, title, change, changed in _changes(configuration):
+        found = witness(configuration, changed, subject, where)
         if found is None:
             continue
         of = f"{title} {change.kind} {change.before} {change.after}"
@@ -64,23 +64,32 @@ def mutants(configuration: Configuration) -> Iterator[Mutant]:
         yield Mutant(digest, subject, file, line, title, change.kind, change.before, change.after, found, changed)
 
 
-def _changes(whole: Configuration) -> Iterator[tuple[str, int, str, Change, Configuration]]:
-    """Each change with its subject, line and title, and the configuration with it."""
+def _changes(whole: Configuration) -> Iterator[tuple[str, Place | str, int, str, Change, Configuration]]:
+    """Each change with its subject, its place or name, line and title, and the configuration with it."""
     known = Routes(whole)
     receivers = list(dict.fromkeys(known.settled(place).receiver for place, _ in walk(whole.root)))
     labels = _labels(whole)
-    for place, route in walk(whole.root):
+    found = dict(walk(whole.root))
+    for place, route in found.items():
         title = title_of(whole.root, place)
-        for change in _of_route(route, place, receivers, labels, known.settled(place).receiver):
-            yield "route", route.line, title, change, replace(whole, root=_put(whole.root, place, change.part))
+        later = found[place[:-1]].routes[place[-1] + 1 :] if place else ()
+        for change in _of_route(route, place, receivers, labels, known.settled(place).receiver, later):
+            yield "route", place, route.line, title, change, replace(whole, root=_put(whole.root, place, change.part))
     for number, one in enumerate(whole.inhibitions):
         for change in _of_inhibition(one):
             rest = _replaced(whole.inhibitions, number, change.part)
-            yield "inhibition", one.line, str(one), change, replace(whole, inhibitions=rest)
+            yield "inhibition", "", one.line, str(one), change, replace(whole, inhibitions=rest)
     for number, interval in enumerate(whole.intervals):
         for change in _of_interval(interval):
             rest = _replaced(whole.intervals, number, change.part)
-            yield "interval", interval.line, f"{INTERVAL}{interval.name}", change, replace(whole, intervals=rest)
+            yield (
+                "interval",
+                interval.name,
+                interval.line,
+                f"{INTERVAL}{interval.name}",
+                change,
+                replace(whole, intervals=rest),
+            )
 
 
 def title_of(root: Route, place: Place) -> str:
@@ -93,18 +102,26 @@ def title_of(root: Route, place: Place) -> str:
 
 
 def _of_route(
-    route: Route, place: Place, receivers: Sequence[str], labels: Sequence[str], settled: str
+    route: Route,
+    place: Place,
+    receivers: Sequence[str],
+    labels: Sequence[str],
+    settled: str,
+    later: Sequence[Route],
 ) -> Iterator[Change]:
     for change in _of_matchers(route.matchers):
         yield change._replace(part=replace(route, matchers=change.part))
     if place:
         yield Change("route", f"{described(route.matchers)} to {settled}", "", None)
+    if not all(apart(route.matchers, one.matchers) for one in later):
         before, after = (f"continue: {str(one).lower()}" for one in (route.proceed, not route.proceed))
         yield Change("continue", before, after, replace(route, proceed=not route.proceed))
     if route.receiver and len(receivers) > 1:
         other = receivers[(receivers.index(route.receiver) + 1) % len(receivers)]
         yield Change("receiver", f"receiver: {route.receiver}", f"receiver: {other}", replace(route, receiver=other))
     for number, (first, second) in enumerate(pairwise(route.routes)):
+        if apart(first.matchers, second.matchers):
+            continue
         swapped = (*route.routes[:number], second, first, *route.routes[number + 2 :])
         before, after = (" before ".join(described(one.matchers) for one in pair) for pair in
                          ((first, second), (second, first)))  # fmt: skip
