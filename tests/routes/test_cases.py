@@ -74,6 +74,7 @@ def test_what_holds(file: Path, test: str) -> None:
             "team (group_by a; group_wait 31s)",
             "team (group_by ; group_wait 30s)",
         ),
+        ("alert: {a: b}, receivers: [{name: team, group_by: [a]}]", '{a="b"}', "team (group_by a)", "team (group_by )"),
         (
             "alert: {severity: critical}, at: '2026-01-01T22:00', receivers: [pager, log]",
             '{severity="critical"} at 2026-01-01T22:00:00+00:00',

@@ -17,7 +17,7 @@ from upcheck.routes import Routes, configuration
 from upcheck.routes import mutants as room
 from upcheck.routes.mutants import Mutant, mutants
 from upcheck.routes.mutation import prove
-from upcheck.routes.witness import witness
+from upcheck.routes.witness import UNTOLD, witness
 from upcheck.rules.mutation import MutationError
 
 TESTS = "alertmanager: alertmanager.yml\ntests: [{name: one, alert: {severity: critical}, receivers: [pager]}]\n"
@@ -139,6 +139,13 @@ def test_mutants_of_inhibition(file: Path) -> None:
         'no test expects that {severity="warning", host="a", job="a"} is told beside {severity='
     )
     assert host.hint.endswith('"critical", job="a", host="b"}: add one')
+
+
+def test_what_a_pattern_leaves_open_is_made(file: Path) -> None:
+    text = INHIBITION.replace('severity="warning"', "'disk=~\"[0-9]+\"'")
+    assert {one.hint for one in of(file, text) if one.before.startswith("equal")} == {UNTOLD}
+    routes = "route: {receiver: r, routes: [{match_re: {disk: '[0-9]+'}, receiver: s}]}"
+    assert {one.hint for one in of(file, routes) if one.kind == "receiver" and one.before.endswith("s")} == {UNTOLD}
 
 
 @settings(max_examples=25, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))

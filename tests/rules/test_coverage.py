@@ -161,8 +161,9 @@ def test_what_can_not_be_told(
     assert (told.exit_code, sentence in told.output) == (code, True), told.output
 
 
-RESOURCE = "apiVersion: v1\nkind: ConfigMap\n---\nkind: PrometheusRule\nspec:\n" + "".join(
-    f"  {line}\n" for line in RULES.splitlines()
+RESOURCE = (
+    "kind: Other\nspec: {groups: [{name: x, rules: [{alert: No, expr: a}]}]}\n---\nkind: PrometheusRule\nspec:\n"
+    + "".join(f"  {line}\n" for line in RULES.splitlines())
 )
 
 
