@@ -148,6 +148,11 @@ def test_what_a_pattern_leaves_open_is_made(file: Path) -> None:
     assert {one.hint for one in of(file, routes) if one.kind == "receiver" and one.before.endswith("s")} == {UNTOLD}
 
 
+def test_a_value_called_other_is_one_that_is_named(file: Path) -> None:
+    routes = "[{matchers: ['a!=other', 'a=~.+'], receiver: s}]"
+    assert {"receiver", "route"} <= {one.kind for one in of(file, f"route: {{receiver: r, routes: {routes}}}")}
+
+
 @settings(max_examples=25, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(tree=TREES, alerts=ALERTS)
 def test_no_alert_tells_what_is_not_made(tmp_path_factory: Any, tree: Any, alerts: Any) -> None:

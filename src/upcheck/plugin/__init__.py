@@ -153,11 +153,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.is_relative_to(settings.checks):
         return items.YamlCheckFile.from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.rules_tests):
-        routes = kind_of(file_path.read_bytes()) == "routes"
-        return (items.RouteTestFile if routes else items.RuleTestFile).from_parent(parent, path=file_path)
+        return (items.RouteTestFile if _tests_routes(file_path) else items.RuleTestFile).from_parent(
+            parent, path=file_path
+        )
     if file_path.is_relative_to(settings.monitoring):
         return items.ConfigFile.from_parent(parent, path=file_path)
     return None
+
+
+def _tests_routes(path: Path) -> bool:
+    try:
+        return kind_of(path.read_bytes()) == "routes"
+    except OSError:
+        return False  # what collects it says so
 
 
 @pytest.hookimpl(wrapper=True)

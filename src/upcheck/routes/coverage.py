@@ -84,9 +84,10 @@ def _of_configuration(whole: Configuration, seen: _Seen) -> Iterator[Point]:
 
 
 def _spares(rule: Inhibition, delivery: Delivery) -> bool:
-    """Whether an alert that the rule could silence is not, beside others."""
+    """Whether an alert that the rule could silence is not: beside its source, unless that silences all there are."""
     silenced = any(one.rule is rule for one in delivery.inhibited)
-    return bool(delivery.beside) and not silenced and every(rule.target, delivery.labels)
+    beside = any(every(rule.source, other) or not rule.equal for other in delivery.beside)
+    return beside and not silenced and every(rule.target, delivery.labels)
 
 
 def _of_intervals(whole: Configuration, seen: _Seen) -> Iterator[Point]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import chain, islice, product
+from itertools import chain, count, islice, product
 
 from upcheck.routes import Delivery, Labels, Place, Routes, shown, walk
 from upcheck.routes.configuration import TIMINGS, Configuration, Inhibition, Route
@@ -19,7 +19,6 @@ from upcheck.routes.matchers import Matcher, every
 
 MOST = 10_000  # combinations that are tried
 UNTOLD = "no test tells the two apart"
-OTHER = "other"  # a value that no matcher names
 _WORDS = re.compile(r"[\w /:@,-]*(\|[\w /:@,-]*)*")
 _ANY = (".*", ".+")
 _YEARS = (2026, 2028)  # the second has a 29th of February
@@ -188,9 +187,13 @@ def _values(matchers: Iterable[Matcher]) -> tuple[dict[str, list[str]], bool]:
         words = [one.value] if one.op in ("=", "!=") else [] if one.value in _ANY else alternatives(one.value)
         exact = exact and words is not None
         likely = re.sub(r"[\\^$()?]", "", re.sub(r"\.[*+]", "x", one.value.partition("|")[0]))
-        found.setdefault(one.label, {OTHER: None, "": None}).update(dict.fromkeys([likely] if words is None else words))
-    values = {label: sorted(some, key=lambda value: (value in ("", OTHER), value)) for label, some in found.items()}
-    return values, exact
+        found.setdefault(one.label, {}).update(dict.fromkeys([likely] if words is None else words))
+    return {label: [*sorted(some.keys() - {""}), _other(some), ""] for label, some in found.items()}, exact
+
+
+def _other(named: Collection[str]) -> str:
+    """A value that is none of *named*."""
+    return next(value for number in count() if (value := f"other{number or ''}") not in named)
 
 
 def _alerts(values: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
