@@ -206,9 +206,10 @@ def _first_error(told: str) -> str:
 
 
 def _collect_error(told: str) -> tuple[str, int]:
-    """Why a file can't be collected, and at which line: the last that pytest says after its E, or says at all."""
+    """Why a file can't be collected, and at which line: our sentences, else the last that pytest says after its E."""
     lines = [line for line in told.splitlines() if line.strip()] or ["can't be collected"]
-    last = next((line for line in reversed(lines) if line.startswith("E  ")), lines[-1])
+    said = "\n".join(lines) if _PLACED.fullmatch(lines[0]) else lines[-1]
+    last = next((line for line in reversed(lines) if line.startswith("E  ")), said)
     got = _ERROR_CLASS.sub("", last.removeprefix("E").strip())
     if placed := _PLACED.fullmatch(got):
         return placed[2], int(placed[1])
