@@ -148,6 +148,12 @@ def test_what_a_pattern_leaves_open_is_made(file: Path) -> None:
     assert {one.hint for one in of(file, routes) if one.kind == "receiver" and one.before.endswith("s")} == {UNTOLD}
 
 
+def test_what_groups_by_all_labels_has_none_to_add(file: Path) -> None:
+    found = of(file, "route: {receiver: r, group_by: [job], routes: [{match: {a: b}, group_by: ['...']}]}")
+    assert ("group_by: [...]", "group_by: []") in changes(found)
+    assert not any(after.startswith("group_by: [...,") for _, after in changes(found))
+
+
 def test_a_value_called_other_is_one_that_is_named(file: Path) -> None:
     routes = "[{matchers: ['a!=other', 'a=~.+'], receiver: s}]"
     assert {"receiver", "route"} <= {one.kind for one in of(file, f"route: {{receiver: r, routes: {routes}}}")}

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from upcheck.routes import Place, Routes, intervals, walk
+from upcheck.routes import ALL, Place, Routes, intervals, walk
 from upcheck.routes.configuration import Configuration, Inhibition, Route
 from upcheck.routes.intervals import FIELDS, Interval, Range, Span, clock
 from upcheck.routes.matchers import Matcher, described
@@ -137,7 +137,8 @@ def _of_route(
 def _of_grouping(route: Route, labels: Sequence[str]) -> Iterator[Change]:
     if route.group_by:
         before = f"group_by: [{', '.join(route.group_by)}]"
-        added = [(*route.group_by, label) for label in labels if label not in route.group_by][:1]
+        left = [] if ALL in route.group_by else [label for label in labels if label not in route.group_by]
+        added = [(*route.group_by, label) for label in left[:1]]
         for rest in [tuple(one for one in route.group_by if one != label) for label in route.group_by] + added:
             yield Change("grouping", before, f"group_by: [{', '.join(rest)}]", replace(route, group_by=rest))
     for name, text in route.timings.items():
@@ -216,7 +217,7 @@ def _labels(whole: Configuration) -> list[str]:
     found = [label for one in whole.inhibitions for label in one.equal]
     for _, route in walk(whole.root):
         found += [*route.group_by, *(one.label for one in route.matchers)]
-    return list(dict.fromkeys([one for one in found if one != "..."] or ["instance"]))
+    return list(dict.fromkeys([one for one in found if one != ALL] or ["instance"]))
 
 
 def _put(root: Route, place: Place, part: Route | None) -> Route:
