@@ -154,6 +154,13 @@ def test_what_groups_by_all_labels_has_none_to_add(file: Path) -> None:
     assert not any(after.startswith("group_by: [...,") for _, after in changes(found))
 
 
+@pytest.mark.parametrize("pattern", ["a|b", "^(a|b)$", "(?:a|b)", "^a|b$"])
+def test_anchors_and_parentheses_around_values_are_seen_through(file: Path, pattern: str) -> None:
+    found = of(file, f"route: {{receiver: r, routes: [{{match_re: {{x: '{pattern}'}}, receiver: s}}]}}")
+    assert {("x=~" + json.dumps(pattern), 'x=~"a"'), ("x=~" + json.dumps(pattern), 'x=~"b"')} <= changes(found)
+    assert UNTOLD not in {one.hint for one in found}
+
+
 def test_a_value_called_other_is_one_that_is_named(file: Path) -> None:
     routes = "[{matchers: ['a!=other', 'a=~.+'], receiver: s}]"
     assert {"receiver", "route"} <= {one.kind for one in of(file, f"route: {{receiver: r, routes: {routes}}}")}

@@ -26,8 +26,11 @@ _DAY = 24 * 60
 
 
 def alternatives(pattern: str) -> list[str] | None:
-    """The values that *pattern* stands for, where it is `a|b|c`; else None."""
-    return pattern.split("|") if _WORDS.fullmatch(pattern) else None
+    """The values that *pattern* stands for, where it is `a|b|c`, or that in parentheses and anchors; else None."""
+    bare = pattern.removeprefix("^").removesuffix("$")
+    if bare.startswith("(") and bare.endswith(")"):
+        bare = bare[1:-1].removeprefix("?:")
+    return bare.split("|") if _WORDS.fullmatch(bare) else None
 
 
 def apart(ours: Iterable[Matcher], theirs: Iterable[Matcher]) -> bool:
