@@ -12,6 +12,7 @@ from tests.conftest import ROOT, Repo, Serve, answer
 from tests.test_run import upcheck
 from upcheck import catalog, rules, yaml_checks
 from upcheck.cli import main
+from upcheck.routes import cases
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
@@ -59,6 +60,9 @@ def test_examples_are_read(page: Path, tmp_path: Path) -> None:
             assert catalog.load(file).events
         elif "\nchecks:" in f"\n{text}":
             assert yaml_checks.load(file)
+        elif "alertmanager:" in text:
+            loaded_routes = cases.load(file)
+            assert [cases.miss(test, loaded_routes.routes) for test in loaded_routes.tests] == [None] * 3
         elif "tests:" in text:
             loaded = rules.load(file)
             assert loaded.entries
@@ -81,6 +85,19 @@ def test_the_readme_s_check_fails_as_the_readme_says(repo: Repo, serve: Serve) -
     assert still(got) == still(shown)
     metric = next(text for text in blocks(readme, "") if text.startswith("probe_success"))
     assert metric.strip() in (repo.path / "api.prom").read_text()
+
+
+def test_the_route_tests_say_what_the_page_says(repo: Repo) -> None:
+    page = ROOT / "docs/routes.md"
+    repo.write(
+        "monitoring/alertmanager/alertmanager.yml", (ROOT / "monitoring/alertmanager/alertmanager.yml").read_text()
+    )
+    repo.write("rules_tests/test_routes.py", blocks(page, "python")[0])
+    repo.write("rules_tests/routes.yml", blocks(page, "yaml")[0].replace("T12:00", "T23:00"))
+    told = upcheck(repo, "rules", "test", "rules_tests").stdout
+    (shown,) = (text for text in blocks(page, "") if text.startswith("FAILED"))
+    assert shown in told
+    repo.pytest("-k", "severity").assert_outcomes(passed=1, deselected=4)
 
 
 def test_the_settings_page_names_every_setting(tmp_path: Path) -> None:

@@ -95,3 +95,19 @@ def test_what_pyyaml_writes_is_read_as_it_was(tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.getbasetemp() / "round.yml"
     path.write_text(yaml.safe_dump(value), encoding="utf-8")
     assert documents.load(path) == value
+
+
+def test_all_documents_are_read_on_request(tmp_path: Path) -> None:
+    file = tmp_path / "a.yml"
+    file.write_text("a: 1\n---\n---\nb: 2\n")
+    first, nothing, last = documents.load_all(file)
+    assert (first, nothing, last) == ({"a": 1}, None, {"b": 2})
+    assert last.keys_at["b"] == (4, 1)
+    file.write_text("")
+    assert documents.load_all(file) == []
+
+
+def test_scalars_stay_as_they_are_written_on_request(tmp_path: Path) -> None:
+    file = tmp_path / "a.yml"
+    file.write_text("a: [1.10, yes, true, 0x10, ~, '~', null, '']")
+    assert documents.load(file, texts=True) == {"a": ["1.10", "yes", "true", "0x10", None, "~", None, ""]}

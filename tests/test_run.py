@@ -84,6 +84,8 @@ def test_nothing_that_ran_is_not_well(repo: Repo) -> None:
     ("arguments", "said"),
     [
         (("check", "--target", "http://127.0.0.1:1", "--no-such-option"), "unrecognized arguments: --no-such-option"),
+        (("run", "--concurency=3"), "--concurency: did you mean --concurrency?"),
+        (("check", "--target", "http://127.0.0.1:1", "--verbos"), "--verbos: did you mean --verbose?"),
         (("chekc",), "No such command 'chekc'"),
     ],
 )

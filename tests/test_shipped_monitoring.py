@@ -19,7 +19,7 @@ import yaml
 
 from tests.conftest import ROOT
 from upcheck import rules, run
-from upcheck.rules import alerts_of
+from upcheck.rules import alerts_of, repository
 from upcheck.settings import Settings
 
 MONITORING = ROOT / "monitoring"
@@ -158,7 +158,7 @@ def test_an_alert_goes_to_the_receiver_of_its_severity(tool_paths: dict[str, Pat
 
 
 def test_every_shipped_alert_is_seen_to_fire_and_to_keep_silent() -> None:
-    entries = [entry for file in sorted((ROOT / "rules_tests").glob("*.yml")) for entry in rules.load(file).entries]
+    entries = [entry for file in repository.find([ROOT / "rules_tests"]).tests for entry in rules.load(file).entries]
     shipped = {alert for file in MONITORING.rglob("rules/*.yml") for alert in alerts_of(file)}
     assert {alert for entry in entries for alert in entry.fires} == shipped
     assert {alert for entry in entries for alert in entry.silent} == shipped
@@ -174,7 +174,7 @@ def test_every_alert_has_a_severity_that_is_routed_and_says_what_to_do() -> None
 
 
 def test_the_rule_tests_pass_in_promtool_itself(promtool_path: Path) -> None:
-    files = sorted((ROOT / "rules_tests").glob("*.yml"))
+    files = repository.find([ROOT / "rules_tests"]).tests
     for _ in range(5):  # rules that race each other pass now and then
         told = subprocess.run([str(promtool_path), "test", "rules", *map(str, files)], capture_output=True, text=True)
         assert told.returncode == 0, told.stderr

@@ -62,11 +62,21 @@ class Seq(list[Any]):
         self.values_at: list[Mark] = []
 
 
-def load(path: Path) -> Any:
+def load(path: Path, *, texts: bool = False) -> Any:
     """The one document in *path*, as Map, Seq and plain scalars; None where it is empty.
 
+    With *texts*, a scalar but null stays the text that is written: `1.10` and `yes`, for programs that read it so.
     Raises DocumentError: not UTF-8, not YAML, over a limit, a custom tag, an equal key twice, several documents.
     """
+    return _Reader(path, _text(path), texts=texts).document()
+
+
+def load_all(path: Path) -> list[Any]:
+    """All documents in *path*, as `load` has one; raises DocumentError."""
+    return _Reader(path, _text(path)).documents()
+
+
+def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -75,10 +85,9 @@ def load(path: Path) -> Any:
     if len(raw) > MAX_BYTES:
         raise DocumentError(path, f"larger than {MAX_BYTES // 2**20} MiB")
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DocumentError(path, f"not UTF-8 (byte {error.start})", raw[: error.start].count(b"\n") + 1) from None
-    return _Reader(path, text).document()
 
 
 def where(root: Any, path: Sequence[str | int], *, key: bool = False) -> Mark:
@@ -98,8 +107,9 @@ def where(root: Any, path: Sequence[str | int], *, key: bool = False) -> Mark:
 class _Reader:
     """One pass over the parser's events."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, text: str, *, texts: bool = False) -> None:
         self.path = path
+        self.texts = texts
         try:
             self.loader = Loader(text)
         except yaml.YAMLError as error:
@@ -108,18 +118,28 @@ class _Reader:
         self.values = 0
 
     def document(self) -> Any:
+        found, second = self._documents(most=1)
+        if second is not None:
+            raise self._error("a second document: put it into a file of its own", second)
+        return found[0] if found else None
+
+    def documents(self) -> list[Any]:
+        return self._documents()[0]
+
+    def _documents(self, most: int | None = None) -> tuple[list[Any], Any]:
+        """The documents, up to *most*, and the event that begins one more."""
+        found: list[Any] = []
         try:
             self._expect(yaml.StreamStartEvent)
-            if self.loader.check_event(yaml.StreamEndEvent):
-                return None
-            self._expect(yaml.DocumentStartEvent)
-            root = self._value(0)
-            self._expect(yaml.DocumentEndEvent)
-            if not self.loader.check_event(yaml.StreamEndEvent):
-                raise self._error("a second document: put it into a file of its own", self.loader.get_event())
+            while not self.loader.check_event(yaml.StreamEndEvent):
+                if len(found) == most:
+                    return found, self.loader.get_event()
+                self._expect(yaml.DocumentStartEvent)
+                found.append(self._value(0))
+                self._expect(yaml.DocumentEndEvent)
         except yaml.YAMLError as error:
             raise self._translated(error) from None
-        return root
+        return found, None
 
     def _expect(self, kind: type) -> None:
         if not isinstance(self.loader.get_event(), kind):
@@ -158,8 +178,10 @@ class _Reader:
         text: str = event.value
         if event.tag or not event.implicit[0]:
             return text
-        if text in _WORDS:
+        if text in _WORDS and not (self.texts and _WORDS[text] is not None):
             return _WORDS[text]
+        if self.texts:
+            return text
         if _INT.match(text):
             return int(text, 16 if text[:2] == "0x" else 8 if text[:2] == "0o" else 10)
         if _FLOAT.match(text):

@@ -12,22 +12,32 @@ from upcheck.documents import DocumentError
 from upcheck.settings import nearest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from jsonschema.exceptions import ValidationError
 
 
+MOST_TOLD = 10  # mistakes of one file
+
+
 def validate(path: Path, document: Any, schema: str) -> None:
     """Hold *document*, read from *path* by `documents.load`, against `schemas/<schema>.json`.
 
-    Raises DocumentError at the first thing that does not fit, in the words of the schema's descriptions.
+    Raises DocumentError with all that does not fit, a sentence each, in the words of the schema's descriptions.
     """
-    if errors := list(_validator(schema).iter_errors(document)):
-        # A mistyped key comes before what is lacking, because it may be the same key.
-        first = min(
-            errors, key=lambda one: (one.validator != "additionalProperties", documents.where(document, one.path))
-        )
-        raise _sentence(path, document, first)
+    errors = list(_validator(schema).iter_errors(document))
+    mistyped = [list(one.path) for one in errors if one.validator == "additionalProperties"]
+    found: dict[str, DocumentError] = {}
+    for error in errors:
+        if error.validator == "required" and list(error.path) in mistyped:
+            continue  # the mistyped key may be the one that is lacking
+        found |= {str(one): one for one in _sentences(path, document, error)}
+    if found:
+        first, *rest = sorted(found.values(), key=lambda one: (one.line, one.column))
+        more = [f"and {len(rest) - MOST_TOLD + 1} more"] if len(rest) >= MOST_TOLD else []
+        lines = [first.message, *map(str, rest[: MOST_TOLD - 1]), *more]
+        raise DocumentError(path, "\n".join(lines), first.line, first.column)
 
 
 @functools.cache
@@ -38,20 +48,24 @@ def _validator(schema: str) -> Any:
     return Draft202012Validator(json.loads(text))
 
 
-def _sentence(path: Path, document: Any, error: ValidationError) -> DocumentError:
+def _sentences(path: Path, document: Any, error: ValidationError) -> Iterator[DocumentError]:
     place = list(error.path)
     schema: dict[str, Any] = error.schema if isinstance(error.schema, dict) else {}
     valid = schema.get("properties", {})
     instance: Any = error.instance
     if error.validator == "additionalProperties":
-        key = next(key for key in instance if key not in valid)
-        mark = documents.where(document, [*place, key], key=True)
-        return DocumentError(path, f"unknown key '{key}'{nearest(str(key), valid)}", *mark)
+        for key in instance:
+            if key not in valid:
+                mark = documents.where(document, [*place, key], key=True)
+                yield DocumentError(path, f"unknown key '{key}'{nearest(str(key), valid)}", *mark)
+        return
     mark = documents.where(document, place)
     if error.validator == "required":
-        lacking = next(key for key in schema["required"] if key not in instance)
-        return DocumentError(path, f"lacks '{lacking}': {valid[lacking]['description']}", *mark)
+        for key in schema["required"]:
+            if key not in instance:
+                yield DocumentError(path, f"lacks '{key}': {valid[key]['description']}", *mark)
+        return
     wanted = schema.get("description", error.message)
     name = f"{place[-1]}: " if place and isinstance(place[-1], str) else ""
     got = "nothing" if instance is None else "a mapping" if isinstance(instance, dict) else repr(instance)
-    return DocumentError(path, f"{name}expected {wanted}, not {got[:80]}", *mark)
+    yield DocumentError(path, f"{name}expected {wanted}, not {got[:80]}", *mark)

@@ -236,6 +236,16 @@ def test_a_mistake_in_yaml_is_a_sentence_without_a_traceback(repo: Repo, url: st
     told.stdout.no_fnmatch_line("*yaml_checks.py*")
 
 
+def test_all_mistakes_of_a_yaml_file_are_told(repo: Repo, url: str) -> None:
+    repo.write("checks/endpoints.yml", "checks:\n  - {name: a, url: /, evry: 1m}\n  - {name: b}\n")
+    facts = results(repo, f"--target={url}")["checks/endpoints.yml"].facts
+    first, second = str(facts["got"]).splitlines()
+    assert (facts["line"], first) == (2, "unknown key 'evry'; did you mean 'every'?")
+    assert second.endswith(
+        "endpoints.yml:3:5: lacks 'url': an http or https URL, or a path such as /health below the target"
+    )
+
+
 def test_rule_tests_and_configurations(repo: Repo) -> None:
     repo.write("monitoring/rules.yml", RULES)
     repo.write("monitoring/compose.yml", "services: {}\n")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from tests.conftest import ROOT
+from upcheck import tools
 from upcheck.cli import main
 from upcheck.report.proof import coverage_lines
+from upcheck.routes.coverage import Routing
 from upcheck.rules.coverage import Coverage, measure
+from upcheck.rules.evaluate import EvaluationError
+from upcheck.settings import Settings
 
 RULES = """\
 groups:
@@ -102,7 +107,9 @@ def test_branches_add_up_over_entries(tmp_path: Path, promtool: Path) -> None:
 
 
 def test_what_is_missing_is_told(tmp_path: Path, promtool: Path) -> None:
-    lines = list(coverage_lines(covered(tmp_path, promtool, entry("20x20", f"[{FIRES}]")), lambda text, _: text))
+    lines = list(
+        coverage_lines(covered(tmp_path, promtool, entry("20x20", f"[{FIRES}]")), Routing(), lambda text, _: text)
+    )
     assert lines[0].split() == ["rule", "fires", "silent", "pending", "sample", "templates", "branches"]
     assert "  no test gives it a sample" in lines
     assert "  no test asserts that it is silent where it has data" in lines
@@ -152,3 +159,47 @@ def test_what_can_not_be_told(
     monkeypatch.chdir(ROOT)
     told = CliRunner().invoke(main, ["rules", "coverage", str(tmp_path)])
     assert (told.exit_code, sentence in told.output) == (code, True), told.output
+
+
+RESOURCE = (
+    "kind: Other\nspec: {groups: [{name: x, rules: [{alert: No, expr: a}]}]}\n---\nkind: PrometheusRule\nspec:\n"
+    + "".join(f"  {line}\n" for line in RULES.splitlines())
+)
+
+
+def test_prometheus_rule_resources_are_read(tmp_path: Path, promtool: Path) -> None:
+    plain = covered(tmp_path, promtool, entry("20x20", f"[{FIRES}]"))
+    (tmp_path / "rules.yml").write_text(RESOURCE)
+    resource = measure(promtool, [tmp_path / "tests.yml"])
+    assert [(one.kind, one.what, one.state) for one in resource.points] == [
+        (one.kind, one.what, one.state) for one in plain.points
+    ]
+    assert resource.points[0].rule.line == plain.points[0].rule.line + 5
+
+
+def test_resources_that_no_test_loads_count_and_templates_of_them_are_left_aside(
+    tmp_path: Path, promtool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    covered(tmp_path, promtool, entry("20x20", f"[{FIRES}]"))
+    (tmp_path / "more.yml").write_text(RESOURCE.replace("alert: High", "alert: Unseen"))
+    (tmp_path / "helm.yml").write_text("kind: PrometheusRule\nspec: {{ toYaml .Values }}\n  x\n")
+    monkeypatch.setenv("UPCHECK_TOOLS", str(ROOT / ".tools"))
+    told = CliRunner().invoke(main, ["rules", "coverage", str(tmp_path)])
+    assert told.exit_code == 0
+    assert "\nUnseen  " in told.output
+    assert "left aside: " in told.stderr
+    told = CliRunner().invoke(main, ["rules", "mutate", str(tmp_path)])
+    assert told.exit_code == 0
+    assert len(re.findall(r"  Unseen  \d+ mutants: no test looks at it\n", told.output)) == 1
+
+
+def test_a_start_timestamp_is_passed_on(tmp_path: Path, promtool: Path) -> None:
+    started = "- start_timestamp: 2026-01-01T00:00:00Z\n    interval"
+    text = entry("20x20", f"[{FIRES}]").replace("- interval", started, 1)
+    tool = tools.find("promtool", Settings.load(ROOT))
+    assert tool is not None
+    if tools.lacks(tool, "start_timestamp"):
+        with pytest.raises(EvaluationError, match="start_timestamp not found"):
+            covered(tmp_path, promtool, text)
+    else:
+        assert states(covered(tmp_path, promtool, text), "High")["fires"] == "asserted"

@@ -202,7 +202,7 @@ tests:
 """
 
 
-def slow(promtool: Path, tests: Path, proof: Proof, every: int = 1) -> dict[str, tuple[str, str]]:
+def slow(promtool: Path, tests: Path, proof: Proof[Mutant], every: int = 1) -> dict[str, tuple[str, str]]:
     """Where one run for each mutant says otherwise than *proof*: both verdicts, by what the mutant is."""
     whole = suite.read(tests)
     found = {}
@@ -320,7 +320,7 @@ def test_verdicts_are_remembered_until_something_changes(
     monkeypatch.setattr(promtool_room, "test_rules", counted)  # the real one runs; it is counted, too
     known = tmp_path / "known/mutants.json"
 
-    def proven() -> Proof:
+    def proven() -> Proof[Mutant]:
         runs.clear()
         return prove(promtool, [tmp_path / "tests.yml"], known=known)
 
@@ -391,3 +391,23 @@ def test_a_mutant_that_promtool_refuses_hides_no_other(written: Write, promtool:
     killed = {one.mutant.id for one in judged if one.verdict == "killed" and one.mutant.rule.key == rule.key}
     assert {job.marks[mark].id for mark in found.killed} == killed
     assert judging.alone(promtool, whole, broken) == "refused"
+
+
+def test_prometheus_rule_resources_are_judged_as_rule_files(written: Write, promtool: Path) -> None:
+    plain = prove(promtool, [written(RULES)])
+    resource = "kind: PrometheusRule\nspec:\n" + "".join(f"  {line}\n" for line in RULES.splitlines())
+    found = prove(promtool, [written(resource)])
+    assert [(one.mutant.id, one.verdict) for one in found.judged] == [
+        (one.mutant.id, one.verdict) for one in plain.judged
+    ]
+    assert found.judged[0].mutant.line == plain.judged[0].mutant.line + 2
+    with pytest.raises(MutationError, match="fails as it is"):
+        prove(promtool, [written(resource, TESTS.replace("a fails", "b fails"))])
+
+
+def test_an_alert_that_no_test_loads_is_one_line(written: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = written(RULES)
+    (tests.parent / "other.yml").write_text("groups: [{name: b, rules: [{alert: Lonely, expr: a > 1}]}]")
+    told = mutate(monkeypatch, tests.parent)
+    lonely = [line for line in told.output.splitlines() if "Lonely" in line]
+    assert [line.partition("other.yml:")[2] for line in lonely] == ["1  Lonely  6 mutants: no test looks at it"]

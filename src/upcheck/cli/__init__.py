@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import NoReturn
 
@@ -98,6 +100,7 @@ def _tell(report: once.Report, settings: Settings, target: str, verbose: bool, b
     if verbose or report.usage or not report.results:
         click.echo(report.output, err=report.usage)
     if report.usage:
+        click.echo(_misspelt(report.output), err=True, nl=False)
         sys.exit(ExitCode.USAGE)
     for line in verdict.counts(report.results, _style):
         click.echo(line)
@@ -109,6 +112,15 @@ def _tell(report: once.Report, settings: Settings, target: str, verbose: bool, b
         click.echo(f"{'warning':<11} {_style(warning, 'yellow')}")
     click.echo(verdict.total(report.results, time.monotonic() - began, _style))
     sys.exit(exit_code(report.results))
+
+
+def _misspelt(said: str) -> str:
+    """What was meant by the options that pytest does not know, where they are like ours; *said* is its complaint."""
+    ours = [name for one in click.get_current_context().command.params for name in one.opts if name.startswith("--")]
+    unknown = " ".join(re.findall(r"unrecognized arguments: (.*)", said))
+    typed = re.findall(r"(?:^|\s)(--[^\s=]+)", unknown)
+    close = [(word, name) for word in typed for name in get_close_matches(word, ours, n=1)]
+    return "".join(f"{word}: did you mean {name}?\n" for word, name in close)
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": ["-h", "--help"]})

@@ -35,10 +35,12 @@ from upcheck.plugin.record import (
 from upcheck.redaction import redacted
 from upcheck.report.sinks import HistorySink, LinesSink, Sink, TextfileSink, left_by
 from upcheck.result import Kind
+from upcheck.rules.repository import kind_of
 from upcheck.settings import Settings, SettingsError, declared
 
 if TYPE_CHECKING:
     from upcheck.probes.http import AsyncClient, Client
+    from upcheck.routes import Routes
     from upcheck.rules.play import Rules
     from upcheck.sla import Objectives
 
@@ -167,10 +169,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.is_relative_to(settings.checks):
         return items.YamlCheckFile.from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.rules_tests):
-        return items.RuleTestFile.from_parent(parent, path=file_path)
+        return (items.RouteTestFile if _tests_routes(file_path) else items.RuleTestFile).from_parent(
+            parent, path=file_path
+        )
     if file_path.is_relative_to(settings.monitoring):
         return items.ConfigFile.from_parent(parent, path=file_path)
     return None
+
+
+def _tests_routes(path: Path) -> bool:
+    try:
+        return kind_of(path.read_bytes()) == "routes"
+    except OSError:
+        return False  # what collects it says so
 
 
 @pytest.hookimpl(wrapper=True)
@@ -370,11 +381,22 @@ def sla(request: pytest.FixtureRequest) -> Objectives:
     return Objectives(source, item.nodeid.partition("::")[0], observe)
 
 
+@pytest.fixture
+def routes(pytestconfig: pytest.Config) -> Callable[[str | Path], Routes]:
+    """An Alertmanager configuration, to be asked: `routes("monitoring/alertmanager/alertmanager.yml").of({...})`.
+
+    Its path is relative to the root of the repo; see `upcheck.routes`.
+    """
+    from upcheck.routes import Routes
+
+    return lambda path: Routes.load(pytestconfig.rootpath / path)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    """A timeline, where what was expected of it does not hold."""
-    play = sys.modules.get("upcheck.rules.play")  # what is not loaded can't be compared
-    return play.explain(left, op, right) if play else None
+    """A timeline, or a tree of routes, where what was expected of it does not hold."""
+    rooms = [sys.modules.get(name) for name in ("upcheck.rules.play", "upcheck.routes")]  # what is not loaded can't be
+    return next((told for room in rooms if room and (told := room.explain(left, op, right))), None)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from upcheck.rules import configs
 
 if TYPE_CHECKING:
     from upcheck.promtool import Verdict
+    from upcheck.routes import Routes
+    from upcheck.routes.cases import RouteTest
 
 
 class Unmet(Exception):
@@ -168,6 +170,36 @@ class RuleTestItem(Item):
             raise Unmet(f"passes for no reason ({self.entry.problem.id})", got=self.entry.problem.text)
         if not self.verdict.ok:
             raise Unmet("expected (-) and got (+) differ", diff=rules.difference(self.verdict.text))
+
+
+class RouteTestFile(File):
+    """A file of route tests."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """An item for each test."""
+        from upcheck.routes import cases
+
+        loaded = cases.load(self.path)
+        for test in loaded.tests:
+            yield RouteTestItem.from_parent(self, name=test.name, line=test.line, test=test, routes=loaded.routes)
+
+
+class RouteTestItem(Item):
+    """One route test: who is told of an alert."""
+
+    kind = Kind.RULE
+
+    def __init__(self, *, test: RouteTest, routes: Routes, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.test = test
+        self.routes = routes
+
+    def runtest(self) -> None:
+        """Raises Unmet where an alert goes elsewhere."""
+        from upcheck.routes import cases
+
+        if missed := cases.miss(self.test, self.routes):
+            raise Unmet(cases.UNMET, **missed._asdict())
 
 
 class ConfigFile(pytest.File):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 TIMELINES = ".upcheck/timelines"
 _ERROR_CLASS = re.compile(r"^upcheck\.[\w.]+: ")  # of ours: the sentence says it
-_PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
+_PLACED = re.compile(r".*?:(\d+):\d+: (.*)", re.DOTALL)
 _KIND = f"{FACT}kind"
 _STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
 PLAYED = pytest.StashKey[list["Rules"]]()  # what the `rules` fixture has given
@@ -240,9 +240,10 @@ def _first_error(told: str) -> str:
 
 
 def _collect_error(told: str) -> tuple[str, int]:
-    """Why a file can't be collected, and at which line: the last that pytest says after its E, or says at all."""
+    """Why a file can't be collected, and at which line: our sentences, else the last that pytest says after its E."""
     lines = [line for line in told.splitlines() if line.strip()] or ["can't be collected"]
-    last = next((line for line in reversed(lines) if line.startswith("E  ")), lines[-1])
+    said = "\n".join(lines) if _PLACED.fullmatch(lines[0]) else lines[-1]
+    last = next((line for line in reversed(lines) if line.startswith("E  ")), said)
     got = _ERROR_CLASS.sub("", last.removeprefix("E").strip())
     if placed := _PLACED.fullmatch(got):
         return placed[2], int(placed[1])

@@ -20,7 +20,10 @@ def lines(report: Report, style: Style) -> Iterator[str]:
     for finding in report.findings:
         yield from _finding(finding, style)
         yield ""
-    unknown = Counter(finding.sentence for finding in report.unknown)
+    for finding in [one for one in report.unknown if one.fix][:_UNKNOWN_SHOWN]:
+        where = f"{_short(finding.file)}:{finding.line}:{finding.column}"
+        yield style("could not check", "yellow") + f"  {where}  {finding.sentence}; {finding.fix}"
+    unknown = Counter(finding.sentence for finding in report.unknown if not finding.fix)
     for sentence, count in itertools.islice(unknown.items(), _UNKNOWN_SHOWN):
         yield style("could not check", "yellow") + f"  {_times(count, 'place')}: {sentence}"
     if len(unknown) > _UNKNOWN_SHOWN:

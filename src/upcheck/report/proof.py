@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from upcheck.routes.coverage import Point as RoutingPoint
+from upcheck.routes.coverage import Routing
 from upcheck.rules.coverage import Coverage, Point
-from upcheck.rules.mutation import Judged, Proof
+from upcheck.rules.mutation import Changed, Judged, Proof
 from upcheck.rules.suite import short
 
 Style = Callable[[str, str], str]
 
 
-def mutation_lines(proof: Proof, seconds: float, style: Style) -> Iterator[str]:
+def mutation_lines(proof: Proof[Changed], seconds: float, style: Style) -> Iterator[str]:
     """Each survivor with what changed and what would notice it, then the counts and the score."""
-    for one in proof.judged:
-        if one.verdict == "survived":
+    survived = [one for one in proof.judged if one.verdict == "survived"]
+    untested = Counter((one.mutant.file, one.mutant.title) for one in survived if not one.tests)
+    for one in survived:
+        if one.tests:
             yield from _survivor(one, style)
-    if proof.counts["survived"]:
-        yield "where a change means the same, say so in the rule file: # upcheck: equivalent ID because ..."
+        elif count := untested.pop((one.mutant.file, one.mutant.title), 0):
+            noun = "mutant" if count == 1 else "mutants"
+            yield f"{_place(one, style)}  {count} {noun}: no test looks at it"
+    if any(one.tests for one in survived):
+        yield "where a change means the same, say so in the file it is of: # upcheck: equivalent ID because ..."
     for note in proof.notes:
         yield f"{style('warning', 'yellow')}  {note}"
     counts = "   ".join(f"{verdict} {count:,}" for verdict, count in proof.counts.items())
@@ -28,7 +36,7 @@ def mutation_lines(proof: Proof, seconds: float, style: Style) -> Iterator[str]:
     yield style(total, "yellow" if proof.counts["survived"] else "green")
 
 
-def mutation_facts(proof: Proof) -> dict[str, Any]:
+def mutation_facts(proof: Proof[Changed]) -> dict[str, Any]:
     """The same for programs."""
     return {
         "score": round(proof.score, 4),
@@ -37,9 +45,9 @@ def mutation_facts(proof: Proof) -> dict[str, Any]:
         "mutants": [
             {
                 "id": one.mutant.id,
-                "file": str(one.mutant.rule.file),
-                "line": one.mutant.rule.line,
-                one.mutant.rule.name.kind: one.mutant.rule.name.text,
+                "file": str(one.mutant.file),
+                "line": one.mutant.line,
+                one.mutant.subject: one.mutant.title,
                 "kind": one.mutant.kind,
                 "before": one.mutant.before,
                 "after": one.mutant.after,
@@ -53,17 +61,21 @@ def mutation_facts(proof: Proof) -> dict[str, Any]:
     }
 
 
-def _survivor(one: Judged, style: Style) -> Iterator[str]:
+def _survivor(one: Judged[Changed], style: Style) -> Iterator[str]:
     mutant = one.mutant
-    rule = mutant.rule
-    yield f"{style('SURVIVED', 'red')}  {short(rule.file)}:{rule.line}  {rule.name.text}  [{mutant.id}]"
+    yield f"{_place(one, style)}  [{mutant.id}]"
     yield style(f"  - {mutant.before}", "red")
     yield style(f"  + {mutant.after or '(nothing)'}", "green")
-    yield f"  {mutant.hint}, beside {one.tests[0]}" if one.tests else f"  no test looks at {rule.name.text}"
+    yield f"  {mutant.hint}, beside {one.tests[0]}"
 
 
-def coverage_lines(coverage: Coverage, style: Style) -> Iterator[str]:
-    """A row for each rule of which something is not covered, and what that is; then the counts and the share."""
+def _place(one: Judged[Changed], style: Style) -> str:
+    mutant = one.mutant
+    return f"{style('SURVIVED', 'red')}  {short(mutant.file)}:{mutant.line}  {mutant.title}"
+
+
+def coverage_lines(coverage: Coverage, routing: Routing, style: Style) -> Iterator[str]:
+    """A row for each part of which something is not covered, and what that is; then the counts and the share."""
     rules = [list(points) for _, points in groupby(coverage.points, key=lambda point: point.rule.key)]
     gaps = [points for points in rules if not all(point.covered for point in points)]
     rows = [["rule", "", "fires", "silent", "pending", "sample", "templates", "branches"], *map(_row, gaps)]
@@ -71,31 +83,66 @@ def coverage_lines(coverage: Coverage, style: Style) -> Iterator[str]:
     for row, points in zip(rows if gaps else (), [[], *gaps], strict=False):
         yield "  ".join(map(str.ljust, row, widths)).rstrip()
         yield from (style(f"  {_missing(point)}", "yellow") for point in points if not point.covered)
-    for note in coverage.notes:
+    for (subject, title, file, line), some in groupby(routing.points, key=_part):
+        if missing := [point.missing for point in some if not point.covered]:
+            yield f"{title if subject != 'alert' else f'alert {title}'}  {short(file)}:{line}"
+            yield from (style(f"  {one}", "yellow") for one in missing)
+    for note in (*coverage.notes, *routing.notes):
         yield f"{style('note', 'yellow')}  {note}"
-    covered = sum(point.covered for point in coverage.points)
-    total = f"{len(rules):,} rules   {covered:,} of {len(coverage.points):,} covered   share {coverage.share:.3f}"
-    yield style(total, "yellow" if gaps else "green")
+    covered, every = _counts(coverage, routing)
+    routes = sum(point.kind == "taken" for point in routing.points)
+    counted = f"{len(rules):,} rules" + (f", {routes:,} routes" if routes else "")
+    total = f"{counted}   {covered:,} of {every:,} covered   share {share(coverage, routing):.3f}"
+    yield style(total, "yellow" if covered < every else "green")
 
 
-def coverage_facts(coverage: Coverage) -> dict[str, Any]:
+def coverage_facts(coverage: Coverage, routing: Routing) -> dict[str, Any]:
     """The same for programs."""
+    rules = [
+        {
+            "file": str(point.rule.file),
+            "line": point.rule.line,
+            point.rule.name.kind: point.rule.name.text,
+            "kind": point.kind,
+            "what": point.what,
+            "state": point.state,
+            "covered": point.covered,
+        }
+        for point in coverage.points
+    ]
+    routes = [
+        {
+            "file": str(point.file),
+            "line": point.line,
+            point.subject: point.title,
+            "kind": point.kind,
+            "what": "",
+            "state": "asserted" if point.covered else "never",
+            "covered": point.covered,
+        }
+        for point in routing.points
+    ]
     return {
-        "share": round(coverage.share, 4),
-        "notes": list(coverage.notes),
-        "points": [
-            {
-                "file": str(point.rule.file),
-                "line": point.rule.line,
-                point.rule.name.kind: point.rule.name.text,
-                "kind": point.kind,
-                "what": point.what,
-                "state": point.state,
-                "covered": point.covered,
-            }
-            for point in coverage.points
-        ],
+        "share": round(share(coverage, routing), 4),
+        "notes": [*coverage.notes, *routing.notes],
+        "points": rules + routes,
     }
+
+
+def share(coverage: Coverage, routing: Routing) -> float:
+    """The share of all points that are covered; 1 where there are none."""
+    covered, every = _counts(coverage, routing)
+    return covered / every if every else 1.0
+
+
+def _counts(coverage: Coverage, routing: Routing) -> tuple[int, int]:
+    """How many points are covered, and how many there are."""
+    covered = [point.covered for point in coverage.points] + [point.covered for point in routing.points]
+    return sum(covered), len(covered)
+
+
+def _part(point: RoutingPoint) -> tuple[str, str, Path, int]:
+    return point.subject, point.title, point.file, point.line
 
 
 def _row(points: Sequence[Point]) -> list[str]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,10 @@ class Coverage:
     points: tuple[Point, ...]
     notes: tuple[str, ...]
 
-    @cached_property
-    def share(self) -> float:
-        """The share of points that are covered; 1 where there are none."""
-        return sum(point.covered for point in self.points) / len(self.points) if self.points else 1.0
+    @property
+    def rules(self) -> list[Rule]:
+        """The rules that there are points of."""
+        return list(dict.fromkeys(point.rule for point in self.points))
 
 
 def measure(tool: Path, tests: Sequence[Path], rule_files: Sequence[Path] = ()) -> Coverage:
@@ -134,12 +134,13 @@ class _Seen:
                 interval=seconds(str(entry.get("interval") or "")) or self.suite.evaluation_interval,
                 queries=list(queries.values()),
                 external_labels={name: str(value) for name, value in (entry.get("external_labels") or {}).items()},
+                start=str(entry.get("start_timestamp") or ""),
             )
             for (entry, _), queries in zip(entries, asked, strict=True)
         ]
-        answers = evaluate.evaluate(
-            tool, list(self.suite.files), questions, evaluation_interval=self.suite.evaluation_interval
-        )
+        with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
+            files = suite.plain(self.suite, Path(folder))
+            answers = evaluate.evaluate(tool, files, questions, evaluation_interval=self.suite.evaluation_interval)
         for (entry, _), queries, answer in zip(entries, asked, answers, strict=True):
             found = dict(zip(queries, answer.samples, strict=True))
             self._note(entry, {key: samples for key, samples in found.items() if not isinstance(samples, str)})

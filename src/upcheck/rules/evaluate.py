@@ -51,6 +51,7 @@ class Question:
     """*series* as promtool writes them, one sample each *interval* seconds, and what is to be said of them.
 
     *queries*: expressions, each with its time in seconds; *alerts*: names of alerts, each with its time.
+    *start* is the time that promtool begins at, for one that knows `start_timestamp`.
     """
 
     series: Mapping[str, str]
@@ -58,6 +59,7 @@ class Question:
     queries: Sequence[tuple[str, float]] = ()
     alerts: Sequence[tuple[str, float]] = ()
     external_labels: Mapping[str, str] = field(default_factory=dict)
+    start: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ def _entry(question: Question) -> dict[str, object]:
     """The question as an entry under `tests`. promtool tells of alerts in the order of their times."""
     never = "{" + ",".join(f'{name}="{value}"' for name, value in _NEVER.items()) + "}"
     alerts = sorted(question.alerts, key=lambda one: one[1])
+    start = {"start_timestamp": question.start} if question.start else {}  # which an older promtool does not know
     return {
+        **start,
         "interval": _duration(question.interval),
         "external_labels": dict(question.external_labels),
         "input_series": [{"series": name, "values": values} for name, values in question.series.items()],

@@ -20,7 +20,7 @@ from upcheck.command import CommandError
 from upcheck.rules import promql
 from upcheck.rules.mutants import Mutant
 from upcheck.rules.promql import Selector
-from upcheck.rules.suite import Name, Plain, Rule, Suite, alert_tests, expr_tests, seconds, selectors_of, written
+from upcheck.rules.suite import Name, Plain, Rule, Suite, alert_tests, expr_tests, plain, seconds, selectors_of, written
 
 _MARK = "__upcheck_"
 _NAMED = re.compile(rf"{_MARK}([0-9a-f]{{12}})")
@@ -216,6 +216,16 @@ def together(tool: Path, jobs: Sequence[Job]) -> Found:
         found.killed |= named
         if not refused and not _ERRED.search(verdict.text):  # which end an entry before its other expectations are met
             return found
+
+
+def unchanged(tool: Path, suite: Suite) -> promtool.Verdict:
+    """The verdict on *suite* as it is."""
+    with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
+        files = plain(suite, Path(folder))
+        if files == list(suite.files):
+            return promtool.test_rules(tool, [suite.path])
+        document = {**suite.document, "rule_files": [str(file) for file in files]}
+        return promtool.test_rules(tool, [_write(Path(folder), {"tests.yml": written(document)})])
 
 
 def alone(tool: Path, suite: Suite, mutant: Mutant) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from upcheck.rules import promql
@@ -56,6 +57,26 @@ class Mutant:
     after: str
     hint: str
     value: Mapping[str, Any]
+
+    @property
+    def file(self) -> Path:
+        """Where the rule stands."""
+        return self.rule.file
+
+    @property
+    def line(self) -> int:
+        """Where the rule stands."""
+        return self.rule.line
+
+    @property
+    def subject(self) -> str:
+        """`alert` or `record`."""
+        return self.rule.name.kind
+
+    @property
+    def title(self) -> str:
+        """The rule's name."""
+        return self.rule.name.text
 
 
 def mutants(rule: Rule, interval: float) -> Iterator[Mutant]:

@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
-from upcheck import promtool
 from upcheck.command import CommandError
 from upcheck.rules import judging, suite
 from upcheck.rules.judging import Found, Job, Relations
@@ -30,24 +30,54 @@ class MutationError(Exception):
     """Why nothing can be said: the tests fail as they are, or there are none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A mutant with its verdict: `killed`, `survived` or `equivalent`, which has a *reason*.
+class Changed(Protocol):
+    """A mutant of anything: a *subject* called *title*, at *file* and *line*, of which *before* became *after*.
 
-    *tests* are the entries that test its rule, as `file:line`: none where no test reaches it.
+    *hint* says what no test does where it survives.
     """
 
-    mutant: Mutant
+    @property
+    def id(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def file(self) -> Path: ...
+    @property
+    def line(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def before(self) -> str: ...
+    @property
+    def after(self) -> str: ...
+    @property
+    def hint(self) -> str: ...
+
+
+M = TypeVar("M", bound=Changed)
+Made = TypeVar("Made", bound=Changed, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged(Generic[Made]):
+    """A mutant with its verdict: `killed`, `survived` or `equivalent`, which has a *reason*.
+
+    *tests* are the entries that test what it changes, as `file:line`: none where no test reaches it.
+    """
+
+    mutant: Made
     verdict: str
     tests: tuple[str, ...] = ()
     reason: str = ""
 
 
 @dataclass(frozen=True)
-class Proof:
+class Proof(Generic[Made]):
     """All mutants with their verdicts, by file; *notes* are sentences about comments that are wrong."""
 
-    judged: tuple[Judged, ...]
+    judged: tuple[Judged[Made], ...]
     notes: tuple[str, ...]
 
     @cached_property
@@ -55,6 +85,9 @@ class Proof:
         """How many mutants have each verdict."""
         verdicts = [one.verdict for one in self.judged]
         return {verdict: verdicts.count(verdict) for verdict in ("killed", "equivalent", "survived")}
+
+    def __add__(self, other: Proof[Changed]) -> Proof[Changed]:
+        return Proof(self.judged + other.judged, self.notes + other.notes)
 
     @property
     def score(self) -> float:
@@ -70,7 +103,7 @@ def prove(
     *,
     known: Path | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
-) -> Proof:
+) -> Proof[Mutant]:
     """Judge all mutants of the rules in *rule_files* and of those that *tests* load, by *tests*.
 
     Verdicts are kept in the file *known*, and taken from there where neither rules, tests, promtool nor upcheck
@@ -87,7 +120,7 @@ def prove(
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             memory.save()
-    return _proof(suites, [one for found in made.values() for one in found if one not in refused], killed)
+    return proof([one for found in made.values() for one in found if one not in refused], killed, _tests_of(suites))
 
 
 def _made(suites: Sequence[Suite], rule_files: Sequence[Path]) -> dict[_Key, list[Mutant]]:
@@ -116,7 +149,7 @@ class _Work:
     def hold(self, suites: Sequence[Suite]) -> None:
         """Raise MutationError where a test fails before anything is changed."""
         new = [one for one in suites if self._memory.get(_whole(one)) is None]
-        verdicts = self._pool.map(lambda one: promtool.test_rules(self._tool, [one.path]), new)
+        verdicts = self._pool.map(lambda one: judging.unchanged(self._tool, one), new)
         for one, verdict in zip(new, verdicts, strict=True):
             if not verdict.ok:
                 raise MutationError(f"{one.path} fails as it is, so it can't tell what a mutant changes: mend it first")
@@ -223,12 +256,27 @@ def _shares(new: Sequence[tuple[Job, str]]) -> Iterator[list[tuple[Job, str]]]:
         yield share
 
 
-def _proof(suites: Sequence[Suite], found: Sequence[Mutant], killed: set[Mutant]) -> Proof:
+def proof(found: Sequence[M], killed: Collection[M], tests: Callable[[M], tuple[str, ...]]) -> Proof[M]:
+    """All that were *found* with their verdicts; *tests* says which entries test a mutant's subject."""
     reasons: dict[Path, dict[str, str]] = {}
+    judged: list[Judged[M]] = []
+    notes: list[str] = []
     for mutant in found:
-        file = mutant.rule.file
+        file = mutant.file
         if file not in reasons:
             reasons[file] = dict(_EQUIVALENT.findall(file.read_text(encoding="utf-8")))
+        reason = reasons[file].pop(mutant.id, "")
+        if mutant in killed and reason:
+            notes.append(f"{file}: {mutant.id} is no equivalent, a test notices it: remove the comment")
+        verdict = "killed" if mutant in killed else "equivalent" if reason else "survived"
+        judged.append(Judged(mutant, verdict, tests(mutant), reason.strip()))
+    for file, left in reasons.items():
+        notes += [f"{file}: there is no mutant {one}: remove the comment, or look for its new id" for one in left]
+    return Proof(tuple(judged), tuple(notes))
+
+
+def _tests_of(suites: Sequence[Suite]) -> Callable[[Mutant], tuple[str, ...]]:
+    """The entries of *suites* that test a mutant's rule."""
     relations = [Relations(one) for one in suites]
 
     @cache
@@ -240,17 +288,7 @@ def _proof(suites: Sequence[Suite], found: Sequence[Mutant], killed: set[Mutant]
             for index in one.relevant(one.closure(rule.name))
         )
 
-    judged: list[Judged] = []
-    notes: list[str] = []
-    for mutant in found:
-        reason = reasons[mutant.rule.file].pop(mutant.id, "")
-        if mutant in killed and reason:
-            notes.append(f"{mutant.rule.file}: {mutant.id} is no equivalent, a test notices it: remove the comment")
-        verdict = "killed" if mutant in killed else "equivalent" if reason else "survived"
-        judged.append(Judged(mutant, verdict, tests(mutant.rule), reason.strip()))
-    for file, left in reasons.items():
-        notes += [f"{file}: there is no mutant {one}: remove the comment, or look for its new id" for one in left]
-    return Proof(tuple(judged), tuple(notes))
+    return lambda mutant: tests(mutant.rule)
 
 
 class _Memory:

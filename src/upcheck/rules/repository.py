@@ -17,7 +17,7 @@ _TOP = re.compile(rb"^([A-Za-z_]+)[ \t]*:", re.MULTILINE)
 _TEMPLATE = re.compile(
     rb"^[ \t]*\{\{-?[ \t]*(if|range|define|include|with|end|template|toYaml|\$)|\{%-?[ \t]*\w", re.MULTILINE
 )
-_PLAYS = re.compile(rb"^def test_\w+\([^)]*\brules\b", re.MULTILINE)
+_PLAYS = re.compile(rb"^def test_\w+\([^)]*\b(rules|routes)\b", re.MULTILINE)
 _CUSTOM = re.compile(rb"^kind[ \t]*:[ \t]*[\"']?PrometheusRule\b", re.MULTILINE)
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -30,7 +30,8 @@ class PathError(Exception):
 class Repository:
     """What was found: *custom* are PrometheusRule resources; *aside* are templates and other YAML, each with why.
 
-    *python* are tests that play rules: pytest's to run.
+    *python* are tests that play rules or ask routes: pytest's to run. *routes* are route tests, *alertmanager* the
+    configurations that they test.
     """
 
     rules: list[Path] = field(default_factory=list)
@@ -38,6 +39,8 @@ class Repository:
     custom: list[Path] = field(default_factory=list)
     aside: dict[Path, str] = field(default_factory=dict)
     python: list[Path] = field(default_factory=list)
+    routes: list[Path] = field(default_factory=list)
+    alertmanager: list[Path] = field(default_factory=list)
 
 
 def find(paths: Iterable[Path]) -> Repository:
@@ -49,7 +52,7 @@ def find(paths: Iterable[Path]) -> Repository:
             kind = kind_of(content) if path.suffix != ".py" else _kind_of_python(content)
         except OSError as error:
             raise PathError(f"{path} can't be read: {error.strerror}") from None
-        if kind in ("rules", "tests", "custom", "python"):
+        if kind in ("rules", "tests", "custom", "python", "routes", "alertmanager"):
             getattr(found, kind).append(path)
         elif path.suffix != ".py":
             found.aside[path] = kind
@@ -57,16 +60,20 @@ def find(paths: Iterable[Path]) -> Repository:
 
 
 def kind_of(content: bytes) -> str:
-    """`rules`, `tests`, `custom`, or what else a YAML file is, by the keys at its top."""
+    """`rules`, `tests`, `custom`, `routes`, `alertmanager`, or what else a YAML file is, by the keys at its top."""
     if _CUSTOM.search(content):
         return "custom"
     keys = set(_TOP.findall(content)) or _flow_keys(content)
+    if {b"alertmanager", b"tests"} <= keys:
+        return "routes"
     if b"tests" in keys and keys & {b"rule_files", b"evaluation_interval", b"group_eval_order"}:
         return "tests"
     if b"rule_files" in keys and not keys & {b"scrape_configs", b"global", b"alerting"}:
         return "tests"
     if _TEMPLATE.search(content):
         return "a template"
+    if {b"route", b"receivers"} <= keys:
+        return "alertmanager"
     return "rules" if b"groups" in keys else "no rules"
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from upcheck import documents
 from upcheck.documents import DocumentError
-from upcheck.rules import promql
+from upcheck.rules import promql, repository
 
 DEFAULT_INTERVAL = 60.0  # seconds, promtool's evaluation_interval
 _STRING = "tag:yaml.org,2002:str"
@@ -113,7 +113,7 @@ def read(path: Path) -> Suite:
         for found in sorted(Path("/").glob(str(path.parent.absolute() / pattern).lstrip("/"))):
             file = found.resolve()
             if file not in rule_files:
-                content, rules_node = _read(file)
+                content, rules_node = _read_rules(file)
                 rule_files[file] = content
                 rules += _rules(file, content, rules_node)
     tests = _child(node, "tests")
@@ -123,7 +123,19 @@ def read(path: Path) -> Suite:
 
 def rules_in(path: Path) -> list[Rule]:
     """The rules of the rule file at *path*; raises DocumentError."""
-    return list(_rules(path, *_read(path)))
+    return list(_rules(path, *_read_rules(path)))
+
+
+def plain(suite: Suite, folder: Path) -> list[Path]:
+    """The rule files of *suite* as promtool reads them: PrometheusRule resources are written into *folder* as such."""
+    found: list[Path] = []
+    for number, (path, content) in enumerate(suite.files.items()):
+        if repository.kind_of(path.read_bytes()) == "custom":
+            found.append(folder / f"{number}.yml")
+            found[-1].write_text(written(content), encoding="utf-8")
+        else:
+            found.append(path)
+    return found
 
 
 def tree_of(text: str) -> promql.Expr | None:
@@ -182,6 +194,25 @@ def _read(path: Path) -> tuple[Mapping[str, Any], yaml.Node]:
     if not isinstance(node, yaml.MappingNode):
         raise DocumentError(path, "expected a mapping")
     return _value(node), node
+
+
+def _read_rules(path: Path) -> tuple[Mapping[str, Any], yaml.Node]:
+    """A rule file, or as one the groups of all PrometheusRule resources in *path*."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DocumentError(path, f"can't be read: {error.strerror}") from None
+    if repository.kind_of(content) != "custom":
+        return _read(path)
+    repository.groups_of(path)  # which says where what is no YAML
+    groups: list[yaml.Node] = []
+    for node in yaml.compose_all(content, Loader=documents.Loader):
+        kind = _child(node, "kind")
+        if isinstance(kind, yaml.ScalarNode) and kind.value == "PrometheusRule":
+            groups += _items(_child(_child(node, "spec"), "groups"))
+    listed = yaml.SequenceNode("tag:yaml.org,2002:seq", groups)
+    whole = yaml.MappingNode("tag:yaml.org,2002:map", [(yaml.ScalarNode(_STRING, "groups"), listed)])
+    return _value(whole), whole
 
 
 def _expect_maps(path: Path, value: Mapping[str, Any], *names: str) -> None:

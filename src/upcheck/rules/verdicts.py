@@ -55,7 +55,7 @@ def _rule_files(tool: Path, files: Sequence[Path], cache: Cache | None) -> Itera
         verdicts = {file: promtool.check_rules(tool, file) for file in new}
     for file, verdict in verdicts.items():
         if not verdict.ok:
-            yield _result(file, 1, file.name, Outcome.FAILED, "not valid", got=verdict.text)
+            yield result(file, 1, file.name, Outcome.FAILED, "not valid", got=verdict.text)
         elif cache is not None:
             cache.put(file, (), ())
 
@@ -68,9 +68,9 @@ def _remembered(path: Path, told: Sequence[Told]) -> Iterator[Result]:
 
 def _judgement(path: Path, line: int, name: str, verdict: Verdict, facts: dict[str, object]) -> Result:
     if verdict.ok:
-        return _result(path, line, name, Outcome.HELD, "", **facts)
+        return result(path, line, name, Outcome.HELD, "", **facts)
     facts["diff"] = rules.difference(verdict.text)
-    return _result(path, line, name, Outcome.FAILED, "expected (-) and got (+) differ", **facts)
+    return result(path, line, name, Outcome.FAILED, "expected (-) and got (+) differ", **facts)
 
 
 def _unread(tool: Path, path: Path, error: DocumentError, allowed: Collection[str]) -> Iterator[Result]:
@@ -78,35 +78,36 @@ def _unread(tool: Path, path: Path, error: DocumentError, allowed: Collection[st
     name = "several-documents"
     if error.message.startswith("a second document") and name not in allowed:
         text = f"line {error.line}: a second document, and promtool reads only the first: its tests never run"
-        yield _result(path, error.line, path.name, Outcome.FAILED, f"passes for no reason ({name})", got=text)
+        yield result(path, error.line, path.name, Outcome.FAILED, f"passes for no reason ({name})", got=text)
         return
     try:
         verdict = promtool.test_rules(tool, [path])
     except CommandError as refusal:
-        yield _result(path, error.line, path.name, Outcome.ERROR, str(refusal), got=str(refusal))
+        yield result(path, error.line, path.name, Outcome.ERROR, str(refusal), got=str(refusal))
         return
     outcome = Outcome.HELD if verdict.ok else Outcome.FAILED
-    yield _result(path, error.line, path.name, outcome, "not readable", got=verdict.text.strip() or str(error))
+    yield result(path, error.line, path.name, outcome, "not readable", got=verdict.text.strip() or str(error))
 
 
 def _judged(judging: Judge, file: TestFile) -> Iterator[Result]:
     for one in file.problems:
         reason = f"passes for no reason ({one.id})"
-        yield _result(file.path, one.line, one.text.partition(":")[0], Outcome.FAILED, reason, got=one.text)
+        yield result(file.path, one.line, one.text.partition(":")[0], Outcome.FAILED, reason, got=one.text)
     for entry in file.entries:
         facts: dict[str, object] = {"fires": entry.fires, "silent": entry.silent}
         if entry.problem:
             reason = f"passes for no reason ({entry.problem.id})"
-            yield _result(file.path, entry.line, entry.name, Outcome.FAILED, reason, got=entry.problem.text, **facts)
+            yield result(file.path, entry.line, entry.name, Outcome.FAILED, reason, got=entry.problem.text, **facts)
             continue
         try:
             verdict = judging.judge(file, entry)
         except CommandError as error:
-            yield _result(file.path, entry.line, entry.name, Outcome.ERROR, str(error), got=str(error), **facts)
+            yield result(file.path, entry.line, entry.name, Outcome.ERROR, str(error), got=str(error), **facts)
         else:
             yield _judgement(file.path, entry.line, entry.name, verdict, facts)
 
 
-def _result(path: Path, line: int, name: str, outcome: Outcome, reason: str, **facts: object) -> Result:
+def result(path: Path, line: int, name: str, outcome: Outcome, reason: str, **facts: object) -> Result:
+    """What came of the test *name* at *path* and *line*."""
     told = {"name": name, "file": str(path), "line": line, **facts}
     return Result(f"{path}::{name}", outcome, time.time(), 0.0, Kind.RULE, reason, told)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.rules.contract.conftest import Run, alert, marked
+from upcheck.report.contract import lines
 from upcheck.rules.contract import CHECKS
 
 
@@ -316,10 +317,35 @@ def test_a_slip_in_a_name_is_told_even_where_its_prefix_is_new(held: Run) -> Non
     assert finding.fix == "did you mean 'node_load5'?"
 
 
-def test_what_is_no_promql_could_not_be_checked(held: Run) -> None:
-    report = held({"a.yml": alert("up ==")})
+@pytest.mark.parametrize(
+    ("expr", "column", "sentence", "fix"),
+    [
+        ("up ==", 15, "not PromQL: ", "correct it: `promtool check rules` says more"),
+        ("sum(rate(x[5m]) > 1", 18, "not PromQL: unclosed left parenthesis", "close this ("),
+        ("sum(x[5m)", 23, "not PromQL: ", "remove this ), or open it before"),
+        ("sum(x)) > 1", 21, "not PromQL: unexpected right parenthesis", "remove this ), or open it before"),
+        ('x{y="("} > foo(x)', 26, "not PromQL: ", "correct its name, or take a release of upcheck that knows it"),
+        ("x{y='z} > 1", 19, "not PromQL: ", "close the quotes that begin here"),
+    ],
+)
+def test_what_is_no_promql_is_told_with_its_place(held: Run, expr: str, column: int, sentence: str, fix: str) -> None:
+    report = held({"a.yml": alert(expr)})
     assert report.findings == []
-    assert report.unknown[0].sentence.startswith("not PromQL: ")
+    (told,) = report.unknown
+    assert told.sentence.startswith(sentence)
+    assert (told.line, told.column, told.fix) == (5, column, fix)
+    shown = next(line for line in lines(report, lambda text, _: text) if line.startswith("could not check"))
+    assert shown.endswith(f"a.yml:5:{column}  {told.sentence}; {fix}")
+
+
+def test_all_documents_of_a_rule_file_are_read(held: Run) -> None:
+    resource = "kind: PrometheusRule\nspec:\n" + "".join(f"  {row}\n" for row in alert("up == 0").splitlines())
+    second = resource.replace("up == 0", "nod_load5 > 1").replace("Wrong", "Other")
+    report = held({"a.yml": f"{resource}---\nkind: ConfigMap\n---\n{second}"})
+    assert report.rules == 2
+    (finding,) = report.findings
+    assert (finding.line, finding.fix) == (19, "did you mean 'node_load5'?")
+    assert report.unreadable == []
 
 
 def test_a_file_that_can_not_be_read_is_told(held: Run) -> None:

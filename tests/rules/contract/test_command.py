@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -155,3 +156,29 @@ def test_an_empty_folder_is_not_healthy(repo: Repo) -> None:
     (repo.path / "empty").mkdir()
     told = contract(repo.path, "empty")
     assert (told.returncode, told.stderr) == (3, "nothing was read, so nothing is known\n")
+
+
+def test_without_a_path_the_repo_s_own_are_held(repo: Repo, tmp_path: Path) -> None:
+    repo.write("monitoring/a.yml", alert("up == 0"))
+    tests = "rule_files: [../monitoring/a.yml]\ntests: [{input_series: [{series: up, values: 0}]}]\n"
+    repo.write("rules_tests/b.yml", tests)
+    told = contract(repo.path)
+    assert (told.returncode, "1 rule, 2 expressions" in told.stdout) == (0, True), told.stdout + told.stderr
+    (tmp_path / "empty").mkdir()
+    told = contract(tmp_path / "empty")
+    assert told.returncode == 2
+    assert "name a file or a folder that has some" in told.stderr
+
+
+def test_an_answer_without_end_is_not_read_to_its_end(repo: Repo, serve: Serve) -> None:
+    def talk(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")
+        while True:
+            connection.sendall(b"a_total 1\n" * 100_000)
+
+    repo.write("a.yml", BAD)
+    url = serve(talk)
+    told = contract(repo.path, "a.yml", "--scrape", url)
+    assert told.returncode == 3
+    assert told.stderr == f"--scrape {url}: more than 64 MiB; save what is needed, and name it by --exposition\n"

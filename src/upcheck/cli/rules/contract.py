@@ -15,13 +15,15 @@ from upcheck.result import ExitCode
 
 if TYPE_CHECKING:
     from upcheck.rules.contract import Series
+    from upcheck.settings import Settings
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _TIMEOUT = 10.0  # seconds for an exporter to answer
+MOST_SCRAPED = 64 * 2**20  # bytes of an answer: a hundred times what large exporters have
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True), metavar="PATH...")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[PATH]...")
 @click.option("--scrape", "urls", multiple=True, metavar="URL", help="An exporter's /metrics, as it is now.")
 @click.option("--exposition", "files", multiple=True, metavar="FILE", type=_FILE, help="What /metrics said, saved.")
 @click.option("--retention", metavar="TIME", help="How long Prometheus keeps samples, such as 15d.")
@@ -39,8 +41,9 @@ def contract(
 ) -> None:
     """Hold rules, dashboards and objectives against what exporters produce.
 
-    PATH is a file or a folder with rules, rule tests, dashboards, services, or pages. What there is to read comes from
-    --scrape, --exposition, the recording rules, and the repo's own catalogue and configuration in monitoring/.
+    PATH is a file or a folder with rules, rule tests, dashboards, services, or pages (default: the repo's own). What
+    there is to read comes from --scrape, --exposition, the recording rules, and the repo's own catalogue and
+    configuration in monitoring/.
 
     \b
     Examples:
@@ -67,6 +70,7 @@ def contract(
         click.echo(str(error), err=True)
         sys.exit(ExitCode.UNKNOWN)
     settings = settings_here()
+    paths = paths or _own(settings)
     ours = any(path.resolve().is_relative_to(settings.root.resolve()) for path in paths)
     known = [settings.monitoring] if ours and settings.monitoring.is_dir() else []
     try:
@@ -86,6 +90,14 @@ def contract(
     sys.exit(ExitCode.UNKNOWN if strict and (found.unknown or found.unreadable) else ExitCode.HELD)
 
 
+def _own(settings: Settings) -> tuple[Path, ...]:
+    """The repo's own folders that have rules."""
+    found = tuple(path for path in (settings.monitoring, settings.rules_tests) if path.is_dir())
+    if not found:
+        raise click.UsageError(f"no rules in {settings.root}: name a file or a folder that has some")
+    return found
+
+
 def _scraped(url: str) -> str:
     """What the exporter at *url* says; raises ExporterError."""
     import httpx
@@ -93,12 +105,19 @@ def _scraped(url: str) -> str:
     from upcheck.rules.contract import ExporterError
 
     try:
-        answer = httpx.get(url, headers={"Accept": "text/plain;version=0.0.4"}, timeout=_TIMEOUT, follow_redirects=True)
+        headers = {"Accept": "text/plain;version=0.0.4"}
+        with httpx.stream("GET", url, headers=headers, timeout=_TIMEOUT, follow_redirects=True) as answer:
+            body = bytearray()
+            for part in answer.iter_bytes():
+                body += part
+                if len(body) > MOST_SCRAPED:
+                    told = f"more than {MOST_SCRAPED / 2**20:g} MiB; save what is needed, and name it by --exposition"
+                    raise ExporterError(f"--scrape {url}: {told}")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise ExporterError(f"--scrape {url}: no answer: {error}; is the exporter running there?") from None
     if answer.status_code != httpx.codes.OK:
         raise ExporterError(f"--scrape {url}: it answers {answer.status_code}; expected 200 and metrics")
-    return answer.text
+    return body.decode(answer.encoding or "utf-8", "replace")
 
 
 def _saved(file: Path) -> str:

@@ -27,28 +27,30 @@ if TYPE_CHECKING:
 @JSON
 @click.option("--fail-under", metavar="SCORE", type=click.FloatRange(0, 1), help="Exit 1 below this score (0 to 1).")
 def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> None:
-    """Change each rule in one place after the other, and tell which changes no test notices.
+    """Change each rule, and each route, in one place after the other, and tell which changes no test notices.
 
-    PATH is a rule file, a test file or a folder of them (default: the repo's own). The score is the share of changes
-    that a test notices; what is not noticed is shown with the test that would.
+    PATH is a rule file, an Alertmanager configuration, a test file of either, or a folder (default: the repo's own).
+    The score is the share of changes that a test notices; what is not noticed is shown with the test that would.
 
     \b
     Exit codes: 0 all well, 1 score below --fail-under, 2 wrong usage, 3 could not tell.
     """
     from upcheck.report import proof
+    from upcheck.routes import mutation as routes
     from upcheck.rules import mutation
 
     settings = settings_here()
     there = _tested(settings, paths)
     began = time.monotonic()
     with _could_not_tell(), _progress("mutants") as advance:
-        told = mutation.prove(
+        rules = mutation.prove(
             promtool(settings),
             there.tests,
-            there.rules,
+            _rule_files(there),
             known=memory(settings) / "mutants.json",
             advance=advance,
         )
+        told = rules + routes.prove(there.routes, there.alertmanager, advance=advance)
     if as_json:
         click.echo(json.dumps(proof.mutation_facts(told), indent=2))
     else:
@@ -62,36 +64,56 @@ def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> 
 @JSON
 @click.option("--fail-under", metavar="SHARE", type=click.FloatRange(0, 1), help="Exit 1 below this share (0 to 1).")
 def coverage(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> None:
-    """Tell what the rule tests have seen of the rules, and what not.
+    """Tell what the tests have seen of the rules and of Alertmanager's routes, and what not.
 
-    PATH is a rule file, a test file or a folder of them (default: the repo's own). Of an alert a test can see that it
-    fires, keeps silent and is pending, and what its templates become; of an expression, which way each condition goes.
+    PATH is a rule file, an Alertmanager configuration, a test file of either, or a folder (default: the repo's own).
+    Of an alert a test can see that it fires, keeps silent and is pending, what its templates become, and who is told;
+    of an expression, which way each condition goes; of a route, that it is taken.
 
     \b
     Exit codes: 0 all well, 1 share below --fail-under, 2 wrong usage, 3 could not tell.
     """
     from upcheck.report import proof
+    from upcheck.routes import coverage as routes
     from upcheck.rules import coverage as measured
 
     settings = settings_here()
     there = _tested(settings, paths)
     with _could_not_tell():
-        told = measured.measure(promtool(settings), there.tests, there.rules)
+        told = measured.measure(promtool(settings), there.tests, _rule_files(there))
+        routing = routes.measure(there.routes, there.alertmanager, told.rules)
     if as_json:
-        click.echo(json.dumps(proof.coverage_facts(told), indent=2))
+        click.echo(json.dumps(proof.coverage_facts(told, routing), indent=2))
     else:
-        for line in proof.coverage_lines(told, style):
+        for line in proof.coverage_lines(told, routing, style):
             click.echo(line)
-    sys.exit(ExitCode.FAILED if fail_under is not None and told.share < fail_under else ExitCode.HELD)
+    low = fail_under is not None and proof.share(told, routing) < fail_under
+    sys.exit(ExitCode.FAILED if low else ExitCode.HELD)
 
 
 def _tested(settings: Settings, paths: tuple[Path, ...]) -> Repository:
     """What is found, with tests in it; else a usage error."""
     there = found(settings, paths)
-    if not there.tests:
+    if not there.tests and not there.routes:
         places = ", ".join(map(str, paths)) or str(settings.root)
         raise click.UsageError(f"no rule-test file in {places}: name a folder that has rules and their tests")
     return there
+
+
+def _rule_files(there: Repository) -> list[Path]:
+    """Those that are rule files, and those that hold PrometheusRule resources; a template of such is left aside."""
+    from upcheck.documents import DocumentError
+    from upcheck.rules import suite
+
+    found = list(there.rules)
+    for path in there.custom:
+        try:
+            suite.rules_in(path)
+        except DocumentError as error:
+            click.echo(f"left aside: {error}", err=True)
+        else:
+            found.append(path)
+    return found
 
 
 @contextlib.contextmanager

@@ -26,15 +26,16 @@ if TYPE_CHECKING:
     "--allow", multiple=True, metavar="NAME", help="A kind of false green that is none here, such as no-tests."
 )
 def test(paths: tuple[Path, ...], no_cache: bool, allow: tuple[str, ...]) -> None:
-    """Run all of promtool's rule tests below PATHS.
+    """Run all of promtool's rule tests below PATHS, and all route tests.
 
-    Files are found by their content: rule files, rule tests, PrometheusRule resources. Templates and other YAML are
-    left aside. A test that promtool calls a success and that tests nothing is a failure.
+    Files are found by their content: rule files, rule tests, PrometheusRule resources, route tests. Templates and other
+    YAML are left aside. A test that promtool calls a success and that tests nothing is a failure.
 
     \b
     Exit codes: 0 all held, 1 something failed, 2 wrong usage, 3 could not tell.
     """
     from upcheck.report import verdict
+    from upcheck.routes import cases
     from upcheck.rules import alerts_of, verdicts
     from upcheck.rules.known import Cache
 
@@ -44,6 +45,7 @@ def test(paths: tuple[Path, ...], no_cache: bool, allow: tuple[str, ...]) -> Non
     tool = promtool(settings)
     cache = None if no_cache else Cache(memory(settings) / "rules.json", tool)
     judged = verdicts.judge(tool, there, cache, allow)
+    judged.results.extend(cases.judge(there.routes))
     if judged.results:
         names = sorted({name for file in (*there.rules, *there.custom) for name in alerts_of(file)})
         judged.results[0].facts["alerts"] = names  # type: ignore[index]
@@ -61,6 +63,8 @@ def _files(found: Repository, judged: Judged) -> list[str]:
     count = len(found.rules) + len(found.custom)
     resources = f"  {len(found.custom)} of them PrometheusRule resources" if found.custom else ""
     lines = [f"{'files':<11} {count} with rules, {len(found.tests)} with tests{resources}"]
+    if found.routes:
+        lines[0] += f", {len(found.routes)} with route tests"
     if judged.cached:
         lines[0] += f"  ({judged.cached} of {len(found.tests)} from cache)"
     if found.aside:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from difflib import get_close_matches
 
 from upcheck.rules.contract.expression import Aggregation, Binary, Label, Matcher, Node, Selector
@@ -11,6 +12,7 @@ from upcheck.rules.contract.finding import Context, Finding, at, unknown
 from upcheck.rules.contract.labels import is_scalar, may_match
 from upcheck.rules.contract.produced import TARGET, Series, Values, prefix
 from upcheck.rules.contract.reading import VARIABLE, Query
+from upcheck.rules.contract.syntax import fault
 
 _SHOWN = 4  # names in a list
 _CLOSE = 0.85  # how like a name of an unknown prefix must be, to be taken for a mistake
@@ -23,7 +25,9 @@ def check(context: Context) -> Iterator[Finding]:
     for query in context.found.queries:
         tree = query.passage.tree
         if tree is None:
-            yield unknown(query, query.passage.problem)
+            problem = query.passage.problem
+            at_fault = fault(query.passage.text, problem)
+            yield replace(unknown(query, problem, at_fault.span), fix=at_fault.fix)
             continue
         for node in tree.walk():
             if isinstance(node, Selector):

@@ -113,15 +113,15 @@ def _read(path: Path, reader: Any, found: Found) -> None:
 
 
 def _rule_file(path: Path, found: Found) -> None:
-    root = documents.load(path)
     file = File(path)
     found.files.append(file)
-    root = root.get("spec") if isinstance(root, Map) and "groups" not in root else root
-    for group in maps(root.get("groups") if isinstance(root, Map) else None):
-        for node in maps(group.get("rules")):
-            if "expr" in node and ("alert" in node or "record" in node):
-                found.rules.append(_rule(file, group, node))
-                found.queries.append(found.rules[-1].query)
+    for root in documents.load_all(path):
+        spec = root.get("spec") if isinstance(root, Map) and "groups" not in root else root
+        for group in maps(spec.get("groups") if isinstance(spec, Map) else None):
+            for node in maps(group.get("rules")):
+                if "expr" in node and ("alert" in node or "record" in node):
+                    found.rules.append(_rule(file, group, node))
+                    found.queries.append(found.rules[-1].query)
 
 
 def _rule(file: File, group: Map, node: Map) -> Rule:
