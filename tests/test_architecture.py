@@ -38,7 +38,7 @@ FLOORS = {
         "recording",
     ],
     "judgement": ["rules", "routes", "yaml_checks", "health", "metrics", "dependencies", "sla"],
-    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold"],
+    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration"],
     "doors": ["cli"],
 }
 FLOOR = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}

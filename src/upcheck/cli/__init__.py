@@ -17,6 +17,7 @@ import click
 
 import upcheck
 from upcheck import run as once
+from upcheck.cli.migration import import_
 from upcheck.cli.repo import settings_here
 from upcheck.cli.rules import rules
 from upcheck.cli.services import services
@@ -45,6 +46,7 @@ Examples:
   upcheck rules mutate                   which changes of the alerting rules no test would notice
   upcheck rules contract monitoring      rules and dashboards, held against what exporters produce
   upcheck init my-monitoring             a monitoring repo of your own
+  upcheck import gatus config.yaml       checks of what another tool is configured with
 """
 
 
@@ -54,6 +56,7 @@ def main() -> None:
     """Monitoring as code, in pytest."""
 
 
+main.add_command(import_)
 main.add_command(rules)
 main.add_command(services)
 
