@@ -16,7 +16,7 @@ SOURCE = Path(upcheck.__file__).parent
 FLOORS = {
     "words": ["result", "settings", "declaration", "documents", "exposition", "schema", "catalog", "redaction"],
     "sources": ["command", "tools", "promtool", "alertmanager", "system", "history", "probes", "recording"],
-    "judgement": ["rules", "yaml_checks", "health", "metrics"],
+    "judgement": ["rules", "yaml_checks", "health", "metrics", "blackbox"],
     "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold"],
     "doors": ["cli"],
 }

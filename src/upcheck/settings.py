@@ -25,7 +25,10 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a monitoring repo says of itself. Paths are absolute, resolved against *root*; *retention* is in seconds."""
+    """What a monitoring repo says of itself. Paths are absolute, resolved against *root*; *retention* is in seconds.
+
+    *probes* is the modules file of the collector's /probe, *probe_networks* what it may ask, apart by blanks.
+    """
 
     root: Path
     target: str = "http://127.0.0.1:9909"
@@ -33,6 +36,8 @@ class Settings:
     rules_tests: Path = Path("rules_tests")
     monitoring: Path = Path("monitoring")
     history: Path = Path(".upcheck/history.sqlite")
+    probes: Path = Path("monitoring/exporters/blackbox.yml")
+    probe_networks: str = ""
     retention: float = 30 * 86400.0
     tools: Path = Path(".tools")
 

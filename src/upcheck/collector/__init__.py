@@ -13,6 +13,7 @@ from upcheck import catalog
 from upcheck.collector.access import Access, Rules, token_file
 from upcheck.collector.app import Parts, create_app
 from upcheck.collector.environment import Environment, EnvironmentVariableError
+from upcheck.collector.probe import Prober, reach
 from upcheck.collector.reloaded import Reloaded
 from upcheck.collector.sampling import Sampling
 from upcheck.collector.scrape import Exposition, Registry, described
@@ -50,18 +51,23 @@ class Collector:
         *,
         services: Path | None = None,
         history: Path | None = None,
+        probes: Path | None = None,
+        probe_networks: str | None = None,
         clock: Clock = time,
         environment: Environment | None = None,
     ) -> None:
         """*services* is the folder of the catalogue, *history* where runs of checks keep their results.
 
-        Default of both: what the settings of this repo say. *environment*: default, what the environment variables
+        *probes* is the modules file of /probe, *probe_networks* what it may ask, such as `10.0.0.0/8 192.168.0.0/16`.
+        Default of all: what the settings of this repo say. *environment*: default, what the environment variables
         say. What they or the catalogue say wrong, `app` and `serve` refuse. Raises SettingsError where the settings
         can't be read.
         """
         self._clock = clock
         self._refused: EnvironmentVariableError | DocumentError | None = None
         settings = _settings()
+        self._probes = probes or settings.probes
+        self._reach = reach(settings.probe_networks if probe_networks is None else probe_networks)
         self.environment, self.recorder = environment or Environment(), Recorder([])
         try:
             self.environment = environment or Environment.read(os.environ)
@@ -101,8 +107,8 @@ class Collector:
         exposition = Exposition(self._sources, self.registry, self.health, self.checks)
         app = create_app(
             Parts(
-                exposition, self.system, self.process, self.sampling, self.health, self._services, self._clock,
-                self.environment,
+                exposition, self.system, self.process, self.sampling, self.health, self._services,
+                Prober(self._probes, self._reach), self._clock, self.environment,
             )
         )  # fmt: skip
         app.add_middleware(Access, rules=rules)

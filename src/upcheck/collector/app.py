@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from upcheck.collector.environment import Environment
+    from upcheck.collector.probe import Prober
     from upcheck.collector.sampling import Sampling
     from upcheck.collector.scrape import Exposition
     from upcheck.collector.services import Services, Table
@@ -48,6 +49,7 @@ class Parts:
     sampling: Sampling
     health: Health
     services: Services
+    prober: Prober
     clock: Clock
     environment: Environment
 
@@ -72,6 +74,7 @@ class Endpoints:
             "/health/ready": ("as /ready", self.ready),
             "/health/live": ("as /live", self.live),
             **parts.services.gets,
+            **parts.prober.gets,
         }
 
     async def index(self, _: Request) -> Response:

@@ -136,6 +136,7 @@ class ProbeFailure(Exception):
         self.phase = phase
         self.elapsed = elapsed
         self.certificate: Certificate | None = None
+        self.address = ""  # who was asked, where it came to that
 
     def again(self) -> ProbeFailure:
         """Another of the same, for another who waited for the same."""
@@ -224,6 +225,12 @@ class Run:
         now = time.monotonic()
         self.phases[phase] = self.phases.get(phase, 0.0) + now - since
         return now
+
+    def reached(self, address: str) -> None:
+        """Take *address* for the one that is asked."""
+        self.address = address
+        if address:
+            self.metrics["probe_ip_protocol"] = 6 if ":" in address else 4
 
     def fail(self, reason: Reason, sentence: str) -> ProbeFailure:
         """The failure to raise."""
