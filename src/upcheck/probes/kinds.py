@@ -11,6 +11,9 @@ KINDS = {
     "dns": "Dns",
     "icmp": "Icmp",
     "grpc": "Grpc",
+    "websocket": "WebSocket",
+    "smtp": "Smtp",
+    "ssh": "Ssh",
 }
 
 
