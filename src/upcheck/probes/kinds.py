@@ -14,6 +14,8 @@ KINDS = {
     "websocket": "WebSocket",
     "smtp": "Smtp",
     "ssh": "Ssh",
+    "process": "Process",
+    "port": "Port",
 }
 
 
