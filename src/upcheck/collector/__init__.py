@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upcheck import catalog
@@ -14,6 +12,7 @@ from upcheck.collector.access import Access, Rules, token_file
 from upcheck.collector.app import Parts, create_app
 from upcheck.collector.environment import Environment, EnvironmentVariableError
 from upcheck.collector.probe import Prober, reach
+from upcheck.collector.push import Reports
 from upcheck.collector.reloaded import Reloaded
 from upcheck.collector.sampling import Sampling
 from upcheck.collector.scrape import Exposition, Registry, described
@@ -22,12 +21,13 @@ from upcheck.documents import DocumentError
 from upcheck.health import Health, metrics_component, system_component
 from upcheck.metrics import CheckMetrics
 from upcheck.recording import Recorder
-from upcheck.settings import Settings, declared
+from upcheck.settings import here
 from upcheck.system import Clock, SystemCollector
 from upcheck.system.own import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from starlette.applications import Starlette
 
@@ -65,8 +65,9 @@ class Collector:
         """
         self._clock = clock
         self._refused: EnvironmentVariableError | DocumentError | None = None
-        settings = _settings()
+        settings = here()
         self._probes = probes or settings.probes
+        self._reports = Reports(settings.push)
         self._reach = reach(settings.probe_networks if probe_networks is None else probe_networks)
         self.environment, self.recorder = environment or Environment(), Recorder([])
         try:
@@ -108,7 +109,7 @@ class Collector:
         app = create_app(
             Parts(
                 exposition, self.system, self.process, self.sampling, self.health, self._services,
-                Prober(self._probes, self._reach), self._clock, self.environment,
+                Prober(self._probes, self._reach), self._reports, self._clock, self.environment,
             )
         )  # fmt: skip
         app.add_middleware(Access, rules=rules)
@@ -131,10 +132,3 @@ class Collector:
         from upcheck.collector.serve import serve
 
         serve(self, argv)
-
-
-def _settings() -> Settings:
-    """Those of the repo that this folder is in, or else that the program is in."""
-    here = Path.cwd()
-    places = (here, *here.parents, Path(sys.argv[0]).resolve().parent)
-    return Settings.load(next((folder for folder in places if declared(folder)), here))

@@ -14,6 +14,7 @@ KINDS = {
     "websocket": "WebSocket",
     "smtp": "Smtp",
     "ssh": "Ssh",
+    "push": "Push",
     "process": "Process",
     "port": "Port",
 }
