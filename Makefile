@@ -60,6 +60,7 @@ bench: $(READY) ## the figures, a JSON line each
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.suite
 	@$(BIN)/python -m benchmarks.engine
+	@$(BIN)/python -m benchmarks.probes
 	@$(BIN)/python -m benchmarks.scale
 	@$(BIN)/python -m benchmarks.history
 	@$(BIN)/python -m benchmarks.sla

@@ -37,7 +37,7 @@ FLOORS = {
         "probes",
         "recording",
     ],
-    "judgement": ["rules", "routes", "yaml_checks", "health", "metrics", "dependencies", "sla"],
+    "judgement": ["rules", "routes", "yaml_checks", "health", "metrics", "dependencies", "sla", "blackbox"],
     "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration"],
     "doors": ["cli"],
 }

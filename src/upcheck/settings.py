@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -29,7 +30,11 @@ def nearest(word: str, valid: Iterable[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a monitoring repo says of itself. Paths are absolute, resolved against *root*; *retention* is in seconds."""
+    """What a monitoring repo says of itself. Paths are absolute, resolved against *root*; *retention* is in seconds.
+
+    *probes* is the modules file of the collector's /probe, *probe_networks* what it may ask, apart by blanks;
+    *push* is the folder of the reports of jobs.
+    """
 
     root: Path
     target: str = "http://127.0.0.1:9909"
@@ -37,6 +42,9 @@ class Settings:
     rules_tests: Path = Path("rules_tests")
     monitoring: Path = Path("monitoring")
     history: Path = Path(".upcheck/history.sqlite")
+    probes: Path = Path("monitoring/exporters/blackbox.yml")
+    probe_networks: str = ""
+    push: Path = Path(".upcheck/push")
     retention: float = 30 * 86400.0
     tools: Path = Path(".tools")
     sla_source: str = ""
@@ -61,6 +69,13 @@ class Settings:
         if windows is not None:
             object.__setattr__(settings, "maintenance", _maintenance(windows, root / "pyproject.toml"))
         return settings
+
+
+def here() -> Settings:
+    """Those of the repo that this folder is in, or else that the program is in."""
+    folder = Path.cwd()
+    places = (folder, *folder.parents, Path(sys.argv[0]).resolve().parent)
+    return Settings.load(next((one for one in places if declared(one)), folder))
 
 
 def declared(root: Path) -> bool:

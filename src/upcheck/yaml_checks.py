@@ -34,7 +34,7 @@ class YamlCheck:
     """
 
     name: str
-    subject: str
+    subject: Any
     declaration: Declaration
     expect: Mapping[str, Any]
     line: int
@@ -236,7 +236,7 @@ def _kind(path: Path, document: Any, place: list[str | int]) -> str:
     return str(kind)
 
 
-_FILES = {"ca_file", "certificate", "key"}
+_FILES = {"ca_file", "certificate", "key", "pidfile"}
 _ASKING = ("method", "headers", "body", "follow_redirects", "proxy", "verify", "ca_file", "max_body")
 
 
@@ -253,7 +253,7 @@ class _AnyVariable(dict[str, str]):
 def _refuse_asking(path: Path, document: Any, place: list[str | int], check: YamlCheck) -> None:
     """What could never be asked is a mistake in the file."""
     asking = {key: value for key, value in check.asking.items() if key != "proxy" or "$" not in value}
-    if check.kind != "url" and "$" in check.subject:  # where it leads is known when it runs
+    if check.kind != "url" and "$" in str(check.subject):  # where it leads is known when it runs
         return
     try:
         replace(check, asking=asking).asked("http://localhost", _AnyVariable())

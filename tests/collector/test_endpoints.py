@@ -92,8 +92,8 @@ def test_ready_and_live(client: httpx.Client) -> None:
 def test_the_index_names_every_path(client: httpx.Client) -> None:
     answer = client.get("/")
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
-    assert re.findall('href="([^"]+)"', answer.text) == [*PATHS, WEBHOOK]
-    assert re.findall("<li>(/[^:]+):", answer.text) == [*POSTS, WEBHOOK]
+    assert re.findall('href="([^"]+)"', answer.text) == [*PATHS, WEBHOOK, "/probe", "/push/{name}"]
+    assert re.findall("<li>(/[^:]+):", answer.text) == [*POSTS, WEBHOOK, "/push/{name}"]
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/nowhere"])
@@ -109,7 +109,7 @@ def test_nothing_is_to_be_stored_and_head_is_get_without_a_body(client: httpx.Cl
 def test_an_unknown_path_lists_the_known_ones(client: httpx.Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status_code == 404
-    assert answer.json()["paths"] == [*PATHS, WEBHOOK, *POSTS]
+    assert answer.json()["paths"] == [*PATHS, WEBHOOK, "/probe", "/push/{name}", *POSTS]
     assert answer.json()["error"].endswith(": no such path")
 
 

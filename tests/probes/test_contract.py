@@ -21,7 +21,18 @@ from upcheck.documents import DocumentError
 from upcheck.history import History
 from upcheck.metrics import FAMILIES as PAGE
 from upcheck.metrics import CheckMetrics
-from upcheck.probes import Blocking, Phase, ProbeFailure, ProbeResult, Reason, Run, Travelling, families
+from upcheck.probes import (
+    Blocking,
+    Journey,
+    Lookup,
+    Phase,
+    ProbeFailure,
+    ProbeResult,
+    Reason,
+    Run,
+    Travelling,
+    families,
+)
 from upcheck.probes.http import Reason as HttpReason
 from upcheck.probes.kinds import KINDS, probe_class
 from upcheck.probes.multi import Multi
@@ -108,6 +119,27 @@ def test_a_probe_that_blocks_has_a_thread(ask: Ask) -> None:
     assert result.metrics == {"probe_ip_protocol": 4}
     assert [sentence for _, sentence in result.log] == ["slept"]
     failed(ask(Sleeper(0.01)), Reason.UNEXPECTED_ANSWER)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Broken(Travelling):
+    deadline: float = 1.0
+    kind: ClassVar[str] = "broken"
+
+    @property
+    def asked(self) -> str:
+        return "broken"
+
+    def journey(self, run: Run) -> Journey:
+        yield Lookup("localhost", run.until)
+        raise ZeroDivisionError("by whoever wrote it")
+
+
+def test_a_fault_of_a_probe_ends_nothing_else(serve: Serve, ask: Ask) -> None:
+    result = failed(ask(Broken()), Reason.CRASHED)
+    assert result.sentence == "not asked: upcheck itself failed: ZeroDivisionError: by whoever wrote it"
+    assert Reason.CRASHED.ours
+    held(ask(Tcp(place(serve(says())))))
 
 
 def test_one_that_is_stuck_is_given_up() -> None:

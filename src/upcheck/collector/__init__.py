@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upcheck import catalog
 from upcheck.collector.access import Access, Rules, token_file
 from upcheck.collector.app import Parts, create_app
 from upcheck.collector.environment import Environment, EnvironmentVariableError
+from upcheck.collector.probe import Prober, reach
+from upcheck.collector.push import Reports
 from upcheck.collector.reloaded import Reloaded
 from upcheck.collector.sampling import Sampling
 from upcheck.collector.scrape import Exposition, Registry, described
@@ -21,12 +21,13 @@ from upcheck.documents import DocumentError
 from upcheck.health import Health, metrics_component, system_component
 from upcheck.metrics import CheckMetrics
 from upcheck.recording import Recorder
-from upcheck.settings import Settings, declared
+from upcheck.settings import here
 from upcheck.system import Clock, SystemCollector
 from upcheck.system.own import OwnProcess
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from starlette.applications import Starlette
 
@@ -50,18 +51,24 @@ class Collector:
         *,
         services: Path | None = None,
         history: Path | None = None,
+        probes: Path | None = None,
+        probe_networks: str | None = None,
         clock: Clock = time,
         environment: Environment | None = None,
     ) -> None:
         """*services* is the folder of the catalogue, *history* where runs of checks keep their results.
 
-        Default of both: what the settings of this repo say. *environment*: default, what the environment variables
+        *probes* is the modules file of /probe, *probe_networks* what it may ask, such as `10.0.0.0/8 192.168.0.0/16`.
+        Default of all: what the settings of this repo say. *environment*: default, what the environment variables
         say. What they or the catalogue say wrong, `app` and `serve` refuse. Raises SettingsError where the settings
         can't be read.
         """
         self._clock = clock
         self._refused: EnvironmentVariableError | DocumentError | None = None
-        settings = _settings()
+        settings = here()
+        self._probes = probes or settings.probes
+        self._reports = Reports(settings.push)
+        self._reach = reach(settings.probe_networks if probe_networks is None else probe_networks)
         self.environment, self.recorder = environment or Environment(), Recorder([])
         try:
             self.environment = environment or Environment.read(os.environ)
@@ -101,8 +108,8 @@ class Collector:
         exposition = Exposition(self._sources, self.registry, self.health, self.checks)
         app = create_app(
             Parts(
-                exposition, self.system, self.process, self.sampling, self.health, self._services, self._clock,
-                self.environment,
+                exposition, self.system, self.process, self.sampling, self.health, self._services,
+                Prober(self._probes, self._reach), self._reports, self._clock, self.environment,
             )
         )  # fmt: skip
         app.add_middleware(Access, rules=rules)
@@ -125,10 +132,3 @@ class Collector:
         from upcheck.collector.serve import serve
 
         serve(self, argv)
-
-
-def _settings() -> Settings:
-    """Those of the repo that this folder is in, or else that the program is in."""
-    here = Path.cwd()
-    places = (here, *here.parents, Path(sys.argv[0]).resolve().parent)
-    return Settings.load(next((folder for folder in places if declared(folder)), here))

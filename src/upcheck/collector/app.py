@@ -17,6 +17,7 @@ from starlette.routing import Route
 from upcheck import __version__
 from upcheck.collector import scrape
 from upcheck.collector.environment import METRICS_PATH, PROBE_PATHS, EnvironmentVariableError
+from upcheck.collector.push import PATH as PUSH_PATH
 from upcheck.health import ComponentHealth, Health, Status
 from upcheck.redaction import redacted
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from upcheck.collector.environment import Environment
+    from upcheck.collector.probe import Prober
+    from upcheck.collector.push import Reports
     from upcheck.collector.sampling import Sampling
     from upcheck.collector.scrape import Exposition
     from upcheck.collector.services import Services, Table
@@ -48,6 +51,8 @@ class Parts:
     sampling: Sampling
     health: Health
     services: Services
+    prober: Prober
+    reports: Reports
     clock: Clock
     environment: Environment
 
@@ -58,7 +63,8 @@ class Endpoints:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._started = parts.clock.monotonic()
-        self.posts = parts.services.posts
+        pushed = ("a job reports that it ran: ?status=up&msg=&ping=", parts.reports.take)
+        self.posts = {**parts.services.posts, PUSH_PATH: pushed}
         self.table: Table = {
             "/": ("this page", self.index),
             "/metrics": ("what Prometheus scrapes", self.metrics),
@@ -72,6 +78,8 @@ class Endpoints:
             "/health/ready": ("as /ready", self.ready),
             "/health/live": ("as /live", self.live),
             **parts.services.gets,
+            **parts.prober.gets,
+            PUSH_PATH: pushed,
         }
 
     async def index(self, _: Request) -> Response:

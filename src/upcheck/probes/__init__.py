@@ -88,6 +88,7 @@ class Reason(StrEnum):
     NOT_PERMITTED = "not_permitted"
     MISSING_EXTRA = "missing_extra"
     OWN_RESOURCES = "own_resources"
+    CRASHED = "crashed"
     OTHER = "other"
 
     @property
@@ -102,6 +103,7 @@ class Reason(StrEnum):
 
 
 _OURS = {
+    Reason.CRASHED,
     Reason.OWN_RESOURCES,
     Reason.RESOLVER_STUCK,
     Reason.CERTIFICATE_FILE,
@@ -136,6 +138,7 @@ class ProbeFailure(Exception):
         self.phase = phase
         self.elapsed = elapsed
         self.certificate: Certificate | None = None
+        self.address = ""  # who was asked, where it came to that
 
     def again(self) -> ProbeFailure:
         """Another of the same, for another who waited for the same."""
@@ -225,6 +228,12 @@ class Run:
         self.phases[phase] = self.phases.get(phase, 0.0) + now - since
         return now
 
+    def reached(self, address: str) -> None:
+        """Take *address* for the one that is asked."""
+        self.address = address
+        if address:
+            self.metrics["probe_ip_protocol"] = 6 if ":" in address else 4
+
     def fail(self, reason: Reason, sentence: str) -> ProbeFailure:
         """The failure to raise."""
         return ProbeFailure(reason, sentence, self.phase)
@@ -312,7 +321,7 @@ def walk(
     run = Run(probe.deadline, until, reach, [] if log else None)
     try:
         yield from probe.journey(run)
-    except (ProbeFailure, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a fault of ours in one probe must not end the others
         return failed(run, error)
     return ProbeResult(
         True, time.monotonic() - run.began, None, "", run.phases, run.metrics, run.address, tuple(run.log or ())
@@ -324,19 +333,21 @@ def block(probe: Blocking, until: float | None = None, *, log: bool = False) -> 
     run = Run(probe.deadline, until, log=[] if log else None)
     try:
         probe.ask(run)
-    except (ProbeFailure, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - as above, and a library may raise anything
         return failed(run, error)
     return ProbeResult(True, time.monotonic() - run.began, None, "", run.phases, run.metrics, "", tuple(run.log or ()))
 
 
-def failed(run: Run, error: ProbeFailure | OSError) -> ProbeResult:
+def failed(run: Run, error: Exception) -> ProbeResult:
     """The result of *run*, which ended with *error*."""
     took = time.monotonic() - run.began
     if isinstance(error, ProbeFailure):
         reason, sentence, phase = error.reason, str(error), error.phase
         if not sentence and reason in TIMEOUTS.values():
             sentence = timeout_sentence(round(run.until - run.began, 3), phase, took)
-    else:
+    elif isinstance(error, OSError):
         reason, sentence = broken_sentence(error, run.phase)
+    else:
+        reason, sentence = Reason.CRASHED, f"not asked: upcheck itself failed: {type(error).__name__}: {error}"
     run.note(sentence)
     return ProbeResult(False, took, reason, sentence, run.phases, run.metrics, run.address, tuple(run.log or ()))

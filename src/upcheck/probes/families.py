@@ -28,5 +28,7 @@ FAMILIES = (
     _family("probe_grpc_ssl", "Indicates if SSL was used for the connection"),
     _family("probe_grpc_status_code", "Response gRPC status code"),
     _family("probe_grpc_healthcheck_response", "Response HealthCheck response", "serving_status"),
+    _family("probe_websocket_connection_upgraded", "Indicates if the websocket connection was successfully upgraded"),
+    _family("probe_websocket_status_code", "Response HTTP status code"),
 )
 """Those that a check has on the collector's page; `probe_ssl_earliest_cert_expiry` is a family of every check."""

@@ -101,6 +101,7 @@ class Grpc(OverSocket):
             answer = yield from journey(self.request, run.until, run.reach)
         except ProbeFailure as failure:
             metrics["probe_grpc_status_code"] = _CODES.index("UNAVAILABLE")
+            run.reached(failure.address)
             if failure.certificate is not None:
                 metrics["probe_ssl_earliest_cert_expiry"] = failure.certificate.not_after
             raise
@@ -134,9 +135,8 @@ class Grpc(OverSocket):
 
 def _record(run: Run, answer: Answer, took: float) -> None:
     run.phases.update(answer.phases.rounded())
-    run.address = answer.remote_address
+    run.reached(answer.remote_address)
     metrics = run.metrics
-    metrics["probe_ip_protocol"] = 6 if ":" in answer.remote_address else 4
     metrics['probe_grpc_duration_seconds{phase="resolve"}'] = answer.phases.resolve
     metrics['probe_grpc_duration_seconds{phase="check"}'] = took - answer.phases.resolve
     metrics["probe_dns_lookup_time_seconds"] = answer.phases.resolve

@@ -11,6 +11,12 @@ KINDS = {
     "dns": "Dns",
     "icmp": "Icmp",
     "grpc": "Grpc",
+    "websocket": "WebSocket",
+    "smtp": "Smtp",
+    "ssh": "Ssh",
+    "push": "Push",
+    "process": "Process",
+    "port": "Port",
 }
 
 

@@ -26,7 +26,9 @@ class Reach:
         if self._networks is None:
             return ""
         found = unwrapped(ipaddress.ip_address(address.partition("%")[0]))
-        if any(found in network for network in self._networks):
+        meant = [network for network in self._networks if found in network]
+        # Where the metadata of clouds is: a network as wide as 0.0.0.0/0 does not mean it.
+        if meant and (not found.is_link_local or any(network.is_link_local for network in meant)):
             return ""
         shown = address if str(found) == address else f"{address} (that is {found})"
         return f"{shown} is in none of the networks that may be probed: add one to the allowed networks if it should be"

@@ -46,8 +46,7 @@ def permit(run: Run, address: str) -> None:
     """Raise ProbeFailure where *address* is out of reach; else take it for the one that is asked."""
     if refusal := run.reach.refuses(address):
         raise run.fail(Reason.ADDRESS_REFUSED, refusal)
-    run.address = address
-    run.metrics["probe_ip_protocol"] = 6 if ":" in address else 4
+    run.reached(address)
 
 
 def connect(run: Run, place: Place, prefer: Preference, source: str | None = None) -> Generator[Any, Any, Stream]:

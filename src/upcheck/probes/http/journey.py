@@ -102,6 +102,7 @@ def _hop(
     try:
         answer = yield step
     except HttpFailure as failure:
+        failure.address = (addresses or [place.host])[0]
         if failure.reason.of_certificate:
             peer = yield Peer(step)
             failure.certificate = peer if isinstance(peer, Certificate) else None

@@ -1,0 +1,1 @@
+"""blackbox_exporter's contract over our probes: its modules file, and its page. See docs/probe-endpoint.md."""
