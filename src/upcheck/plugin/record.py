@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -33,7 +33,7 @@ _PLACED = re.compile(r".*?:(\d+):\d+: (.*)")
 _KIND = f"{FACT}kind"
 _STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
 PLAYED = pytest.StashKey[list["Rules"]]()  # what the `rules` fixture has given
-EXCHANGE = pytest.StashKey[dict[str, str]]()  # what a fixture of ours last asked, and got
+EXCHANGE = pytest.StashKey[dict[str, Any]]()  # what a fixture of ours last asked, and got
 
 
 @dataclass(frozen=True, slots=True)
