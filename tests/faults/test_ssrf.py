@@ -16,7 +16,9 @@ from tests.conftest import Serve, answer
 from tests.faults.test_network import resolving
 from tests.probes.conftest import place
 from upcheck.collector import Collector
+from upcheck.probes import Reason, single
 from upcheck.probes.reach import Reach
+from upcheck.probes.tcp import Tcp
 
 MODULES = {
     "http": {"prober": "http", "http": {"preferred_ip_protocol": "ip4"}},
@@ -129,6 +131,16 @@ def test_one_good_address_does_not_excuse_a_bad_one(
     resolving(monkeypatch, lambda _: ["10.9.9.9", "127.0.0.1"])
     assert probed("http", f"http://both.test:{secret[0]}/").status_code == 403
     assert secret[1] == []
+
+
+def test_each_address_that_is_tried_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolving(monkeypatch, lambda _: ["127.0.0.1", "127.0.0.2"])
+    with socket.create_server(("127.0.0.2", 0)) as listener:
+        where = f"both.test:{listener.getsockname()[1]}"
+        assert single.ask(Tcp(where)).success
+        result = single.ask(Tcp(where), reach=Reach(["127.0.0.1/32"]))
+    assert result.reason is Reason.ADDRESS_REFUSED
+    assert result.sentence.startswith("127.0.0.2 is in none")
 
 
 @pytest.mark.parametrize(

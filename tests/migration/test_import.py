@@ -41,6 +41,10 @@ endpoints:
     dns: {query-name: shop.example., query-type: MX}
     conditions: ["[DNS_RCODE] == NOERROR"]
   - {name: ping, url: "icmp://shop.example", conditions: ["[RESPONSE_TIME] <= 12s"]}
+  - {name: live, url: "wss://shop.example/live"}
+  - {name: mail, url: "starttls://mail.example:587", client: {insecure: true}}
+  - {name: shell, url: "ssh://shop.example", ssh: {username: me, password: x}}
+  - {name: rpc, url: "grpcs://shop.example:443", client: {insecure: true}}
   - {name: off, url: "http://shop.example/", enabled: false}
   - {name: rare, url: "sctp://shop.example:1"}
 maintenance: {start: "23:00", duration: 1h}
@@ -69,6 +73,7 @@ def test_gatus(tmp_path: Path) -> None:
     found = checks(result, tmp_path)
     assert list(found) == [
         "core/website", "any answer", "good or moved", "twice", "twice (2)", "query", "dns", "ping",
+        "live", "mail", "shell", "rpc",
     ]  # fmt: skip
     web = found["core/website"]
     assert (web.declaration.every, web.declaration.timeout) == (90, 5)
@@ -83,15 +88,20 @@ def test_gatus(tmp_path: Path) -> None:
     assert (found["twice"].kind, found["twice (2)"].kind, found["ping"].kind) == ("tcp", "tls", "icmp")
     assert (found["dns"].subject, found["dns"].expect) == ("shop.example", {"rcode": "NOERROR"})
     assert found["ping"].declaration.timeout == 13, "the latency is less than the timeout"
+    assert {name: check.kind for name, check in found.items() if name in ("live", "mail", "shell", "rpc")} == {
+        "live": "websocket", "mail": "smtp", "shell": "ssh", "rpc": "grpc",
+    }  # fmt: skip
+    assert found["mail"].asking == {"starttls": True, "verify": False}
     assert left(result) == [
         "core/website: who is told (email, slack): routes of Alertmanager say that",
         "core/website: the condition '[BODY].status == UP': write it as a test in Python",
         "core/website: `oauth2`",
+        "shell: the login: only the banner is read",
         "off: it is not enabled",
         "rare: sctp://shop.example:1: nothing here speaks sctp",
         "maintenance: windows stand in pyproject.toml: [[tool.upcheck.maintenance]]",
     ]
-    assert result.stderr.startswith("8 checks; not carried over: 6\n")
+    assert result.stderr.startswith("12 checks; not carried over: 7\n")
 
 
 MODULES = """
@@ -206,6 +216,7 @@ KUMA = {
         monitor("dns", "dns", hostname="shop.example", dns_resolve_type="MX", dns_resolve_server="192.0.2.53",
                 port=53),
         monitor("grpc-keyword", "rpc", grpcUrl="shop.example:443", grpcServiceName="Orders", grpcEnableTls=True),
+        monitor("push", "nightly backup"),
         monitor("http", "off", url="http://x", active=False),
         monitor("http", "down", url="http://x", upsideDown=True),
         monitor("mqtt", "queue", hostname="x"),
@@ -219,6 +230,7 @@ def test_uptime_kuma(tmp_path: Path) -> None:
     found = checks(result, tmp_path)
     assert {name: check.kind for name, check in found.items()} == {
         "shop/front": "url", "word": "url", "json": "url", "db": "tcp", "ping": "icmp", "dns": "dns", "rpc": "grpc",
+        "nightly backup": "push",
     }  # fmt: skip
     front = found["shop/front"]
     assert (front.declaration.failure_threshold, front.declaration.success_threshold) == (3, 1)
@@ -231,6 +243,7 @@ def test_uptime_kuma(tmp_path: Path) -> None:
         "json: the query '$.a' of JSON: write it as a test in Python",
         "json: its headers are no JSON",
         "rpc: the method and the keyword: gRPC's own health check is asked",
+        "nightly backup: the address that its job calls: the collector's /push/nightly-backup now",
         "off: it is not active",
         "down: upside down: write it as a test in Python",
         "queue: nothing here is a monitor of type mqtt",

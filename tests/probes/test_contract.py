@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import ClassVar
@@ -15,6 +16,7 @@ from typing import ClassVar
 import pytest
 
 from tests.conftest import ROOT, Repo, Serve
+from tests.faults.test_network import days
 from tests.probes.conftest import Ask, by_multi, failed, free_port, held, place, says
 from upcheck import yaml_checks
 from upcheck.documents import DocumentError
@@ -303,6 +305,17 @@ def test_checks_in_a_repo(repo: Repo, serve: Serve) -> None:
     assert facts["asked"] == f"tcp {where['good']}"
     assert facts["got"] == "no line matches '^SSH'; the last was 'hello'"
     assert facts["want"].startswith('tcp("')
+
+
+def test_when_a_bad_certificate_expires_is_a_fact(repo: Repo, serve_tls: Callable[..., str], trusted: str) -> None:
+    where = serve_tls(case="expired")
+    repo.write("checks/test_tls.py", f'def test_tls(tls):\n    tls("{where}", ca_file="{trusted}")\n')
+    repo.write("checks/tls.yml", f"checks: [{{name: a, tls: {{address: '{where}', ca_file: '{trusted}'}}}}]")
+    repo.pytest("--results=results")
+    lines = [json.loads(line) for line in (repo.path / "results").read_text().splitlines()]
+    results = [one for one in lines if "outcome" in one]
+    assert [one["facts"]["code"] for one in results] == ["certificate_expired"] * 2
+    assert all(abs(one["facts"]["certificate_expiry"] - days(-2).timestamp()) < 3600 for one in results)
 
 
 def test_the_metrics_of_a_probe_are_on_the_collector_s_page(tmp_path: Path) -> None:

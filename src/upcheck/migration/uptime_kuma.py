@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -116,6 +117,12 @@ def _grpc(carried: Carried, name: str, monitor: Monitor) -> Entry:
     return {"grpc": asked | ({"service": monitor["grpcServiceName"]} if monitor.get("grpcServiceName") else {})}
 
 
+def _push(carried: Carried, name: str, _: Monitor) -> Entry:
+    job = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100]
+    carried.leave(name, f"the address that its job calls: the collector's /push/{job} now")
+    return {"push": job}
+
+
 def _database(kind: str) -> Callable[[Carried, str, Monitor], Entry]:
     def make(carried: Carried, name: str, monitor: Monitor) -> Entry:
         url = str(monitor.get("databaseConnectionString"))
@@ -138,7 +145,7 @@ _MAKERS: Mapping[str, Callable[[Carried, str, Monitor], Entry]] = {
     "ping": lambda _, __, monitor: {"icmp": monitor.get("hostname")},
     "dns": _dns,
     "grpc-keyword": _grpc,
-    "push": lambda _, name, __: {"push": name},
+    "push": _push,
     "docker": lambda _, __, monitor: {"docker": monitor.get("docker_container")},
     "postgres": _database("postgres"),
     "mysql": _database("mysql"),

@@ -28,6 +28,8 @@ def _fixture(kind: str, example: str) -> Any:
             result = single.ask(probe)
             got = result.sentence or f"an answer in {result.duration * 1000:.0f} ms"
             item.stash[EXCHANGE] = {"asked": probe.asked, "got": got}
+            if result.certificate_expiry is not None:
+                item.stash[EXCHANGE]["certificate_expiry"] = result.certificate_expiry
             if result.reason is not None:
                 raise ProbeFailure(result.reason, f"{probe.asked}: {got}", Phase.PROCESSING, result.duration)
             return result

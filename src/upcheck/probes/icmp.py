@@ -6,6 +6,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ _REPLY = {False: 0, True: 129}
 _EXCEEDED = {False: 11, True: 3}
 _IP_RECVERR, _IPV6_RECVERR = 11, 25  # linux/in.h and in6.h; socket has no names for these
 _IP_RECVTTL, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO = 12, 10, 2
-_IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT = 51, 52
+_IPV6_RECVHOPLIMIT = 51
 _ICMP_FILTER, _ICMPV6_FILTER = 1, 1
 _SOL_RAW = 255
 _NOT_PERMITTED = (
@@ -108,23 +109,16 @@ class Icmp(Travelling):
 
     def _prepare(self, sock: socket.socket, v6: bool, raw: bool) -> None:
         sock.setblocking(False)
-        if v6:
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-            sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1)
-            if self.ttl is not None:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, self.ttl)
-            if raw:
-                sock.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, _ONLY_REPLIES_6)
-        else:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
-            if self.ttl is not None:
-                sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, self.ttl)
-            if self.dont_fragment:
+        if self.ttl is not None:
+            level, option = (
+                (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS) if v6 else (socket.IPPROTO_IP, socket.IP_TTL)
+            )
+            sock.setsockopt(level, option, self.ttl)
+        if sys.platform == "linux":
+            for level, name, value in (_OPTIONS_6 if v6 else _OPTIONS)[raw]:
+                sock.setsockopt(level, name, value)
+            if self.dont_fragment and not v6:
                 sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
-            if raw:
-                sock.setsockopt(_SOL_RAW, _ICMP_FILTER, _ONLY_REPLIES)
-            else:
-                sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
         if self.source_ip is not None:
             sock.bind((self.source_ip, 0))
 
@@ -132,6 +126,22 @@ class Icmp(Travelling):
 # Which types a raw socket is spared: all but the reply.
 _ONLY_REPLIES = struct.pack("I", 0xFFFFFFFF & ~(1 << _REPLY[False]))
 _ONLY_REPLIES_6 = struct.pack("8I", *[0xFFFFFFFF & ~(1 << _REPLY[True] % 32 if word == 4 else 0) for word in range(8)])
+
+
+_Option = tuple[int, int, int | bytes]
+# For a datagram socket, and for a raw one: to hear of errors on the way, of the hops left, and of nothing else.
+_OPTIONS: dict[bool, tuple[_Option, ...]] = {
+    False: ((socket.IPPROTO_IP, _IP_RECVERR, 1), (socket.IPPROTO_IP, _IP_RECVTTL, 1)),
+    True: ((socket.IPPROTO_IP, _IP_RECVERR, 1), (_SOL_RAW, _ICMP_FILTER, _ONLY_REPLIES)),
+}
+_COMMON_6: tuple[_Option, ...] = (
+    (socket.IPPROTO_IPV6, _IPV6_RECVERR, 1),
+    (socket.IPPROTO_IPV6, _IPV6_RECVHOPLIMIT, 1),
+)
+_OPTIONS_6: dict[bool, tuple[_Option, ...]] = {
+    False: _COMMON_6,
+    True: (*_COMMON_6, (socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, _ONLY_REPLIES_6)),
+}
 
 
 def _socket(run: Run, v6: bool) -> tuple[socket.socket, bool]:
@@ -165,7 +175,7 @@ def _checksum(message: bytes) -> int:
 def _answers(reply: bytes, notes: list[Any], message: bytes, *, v6: bool, raw: bool) -> int | None:
     """The hop limit of *reply* where it answers *message* (0 where it is not told), or None."""
     hops = 0
-    if raw and not v6:
+    if not v6 and (raw or sys.platform != "linux"):  # with the header of IP
         hops = reply[8]
         reply = reply[(reply[0] & 15) * 4 :]
     elif notes:
