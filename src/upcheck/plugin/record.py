@@ -35,12 +35,8 @@ _PLACED = re.compile(r".*?:(\d+):\d+: (.*)", re.DOTALL)
 _KIND = f"{FACT}kind"
 _STANDING: pytest.StashKey[Standing | None] = pytest.StashKey()
 PLAYED = pytest.StashKey[list["Rules"]]()  # what the `rules` fixture has given
-<<<<<<< HEAD
 FIXTURE = "upcheck_fixture"  # the attribute of what a fixture raised that says which one
-EXCHANGE = pytest.StashKey[dict[str, str]]()  # what a fixture of ours last asked, and got
-=======
 EXCHANGE = pytest.StashKey[dict[str, Any]]()  # what a fixture of ours last asked, and got
->>>>>>> probes
 
 
 @dataclass(frozen=True, slots=True)
