@@ -115,7 +115,7 @@ def test_no_data_is_neither_good_nor_bad(sla: Objectives, figure: Callable[[Obje
 def test_before_the_first_run_there_are_none(tmp_path: Path) -> None:
     found = objectives(HistorySource(tmp_path / "none.sqlite"))("test_api")
     assert found.runs == 0
-    with pytest.raises(NoDataError, match="no check has run yet: there is no history at .*none.sqlite"):
+    with pytest.raises(NoDataError, match=r"no check has run yet: there is no history at .*none\.sqlite"):
         _ = found.availability
 
 

@@ -1,8 +1,9 @@
 """The wheel, in a new virtual environment, writes a scaffold whose own `make check` passes."""
 
-from __future__ import re
+from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
