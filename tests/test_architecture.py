@@ -37,7 +37,17 @@ FLOORS = {
         "probes",
         "recording",
     ],
-    "judgement": ["rules", "routes", "yaml_checks", "health", "metrics", "dependencies", "sla", "blackbox"],
+    "judgement": [
+        "rules",
+        "routes",
+        "yaml_checks",
+        "health",
+        "metrics",
+        "dependencies",
+        "sla",
+        "components",
+        "blackbox",
+    ],
     "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration"],
     "doors": ["cli"],
 }

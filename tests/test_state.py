@@ -81,7 +81,7 @@ def test_alerts(runs: str, alerts: list[tuple[int, Alert]]) -> None:
 
 def test_flapping_is_nagios_s_with_the_thresholds_of_icinga_2() -> None:
     states, flips = played("h" * 21 + "fhfhfhfhfh" + "h" * 30, 1, 1)
-    # Six changes, the newest weighing 1.2, are 35% of 20; the last five of eleven, weighing 0.9 and less, are 21%.
+    # Six changes, the newest of which weigh most, are 34% of 20; when all but five have aged away, those are 21%.
     assert states == "U" * 21 + "DUDUD" + "F" * 19 + "U" * 16
     first = 26
     told = [one.alert for one in flips if one.at >= 1000 + first]
