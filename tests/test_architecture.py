@@ -48,7 +48,7 @@ FLOORS = {
         "components",
         "blackbox",
     ],
-    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration"],
+    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration", "demo"],
     "doors": ["cli"],
 }
 FLOOR = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}
