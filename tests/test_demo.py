@@ -44,7 +44,7 @@ def test_a_fault_shows_in_the_traffic(service: catalog.Service) -> None:
         fields = {event.name: event.fields for event in service.events.values()}
 
         def values(kind: str) -> list[float]:
-            return [one[f.name] for one in told for f in fields.get(one.get("event"), ()) if f.type == kind]
+            return [one[f.name] for one in told for f in fields.get(one.get("event", ""), ()) if f.type == kind]
 
         statuses, seconds = values("http_status"), values("seconds")
         return sum(status >= 500 for status in statuses) / len(statuses), sum(seconds) / len(seconds)

@@ -12,6 +12,7 @@ from upcheck.settings import nearest
 
 if TYPE_CHECKING:
     from upcheck.catalog import Service
+    from upcheck.demo import Stage
     from upcheck.prometheus import Sample
 
 
