@@ -28,5 +28,15 @@ FAMILIES = (
     _family("probe_grpc_ssl", "Indicates if SSL was used for the connection"),
     _family("probe_grpc_status_code", "Response gRPC status code"),
     _family("probe_grpc_healthcheck_response", "Response HealthCheck response", "serving_status"),
+    _family("probe_redis_duration_seconds", "Seconds that a step of the exchange with Redis took", "phase"),
+    _family("probe_redis_version_info", "The version of the Redis server", "version"),
+    _family("probe_redis_role_info", "The role of the Redis server, master or replica", "role"),
+    _family("probe_redis_memory_used_bytes", "Bytes that Redis has allocated"),
+    _family("probe_redis_memory_max_bytes", "Bytes that Redis may allocate, 0 where it has no limit"),
+    _family("probe_redis_connections", "Clients that are connected to Redis"),
+    _family("probe_redis_max_connections", "Clients that may be connected to Redis"),
+    _family("probe_redis_loading", "Whether Redis is loading its data"),
+    _family("probe_redis_last_save_ok", "Whether the last snapshot of Redis went well"),
+    _family("probe_redis_master_link_up", "Whether a replica of Redis reaches its master"),
 )
 """Those that a check has on the collector's page; `probe_ssl_earliest_cert_expiry` is a family of every check."""

@@ -11,6 +11,7 @@ KINDS = {
     "dns": "Dns",
     "icmp": "Icmp",
     "grpc": "Grpc",
+    "redis": "Redis",
 }
 
 

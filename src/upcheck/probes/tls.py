@@ -260,13 +260,23 @@ class OverTls(OverSocket):
 
     def examined(self, run: Run, exchange: Callable[[Run, Trust], Journey]) -> Journey:
         """*exchange* in full; where a certificate is not accepted, once more for what it says, and the failure then."""
-        try:
-            yield from exchange(run, self.trust)
-        except ProbeFailure as failure:
-            if failure.reason.of_certificate:
-                run.note(f"{failure}: looking at it all the same")
-                yield from _look(run, exchange, replace(self.trust, verify=False), failure)
-            raise
+        return examined(run, exchange, exchange, self.trust)
+
+
+def examined(
+    run: Run, exchange: Callable[[Run, Trust], Journey], look: Callable[[Run, Trust], Journey], trust: Trust
+) -> Journey:
+    """*exchange*; where a certificate is not accepted, *look* for what it says, and the failure then.
+
+    *look* trusts anybody: it must not tell a password.
+    """
+    try:
+        yield from exchange(run, trust)
+    except ProbeFailure as failure:
+        if failure.reason.of_certificate:
+            run.note(f"{failure}: looking at it all the same")
+            yield from _look(run, look, replace(trust, verify=False), failure)
+        raise
 
 
 def _look(
