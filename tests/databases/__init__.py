@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.databases.packages import programs
+from tests.databases.postgres import PostgresServer
 from tests.databases.redis import RedisServer
 from tests.databases.servers import folder
 
@@ -16,3 +17,27 @@ def redis_server() -> Iterator[RedisServer]:
     """A Redis of the test's own: it starts within a tenth of a second."""
     with folder("redis") as home, RedisServer(programs("redis-server"), home) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL for all tests: each leaves it as it was."""
+    with folder("postgres") as home:
+        server = PostgresServer(programs("postgres"), home)
+        try:
+            server.make()
+            yield server
+        finally:
+            server.end()
+
+
+@pytest.fixture(scope="session")
+def postgres_replica(postgres_server: PostgresServer) -> Iterator[PostgresServer]:
+    """A replica of that, which streams."""
+    with folder("replica") as home:
+        server = postgres_server.replica(home)
+        try:
+            server.begin()
+            yield server
+        finally:
+            server.end()

@@ -12,6 +12,7 @@ KINDS = {
     "icmp": "Icmp",
     "grpc": "Grpc",
     "redis": "Redis",
+    "postgres": "Postgres",
 }
 
 
