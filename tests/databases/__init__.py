@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.databases.mariadb import MariadbServer
 from tests.databases.packages import programs
 from tests.databases.postgres import PostgresServer
 from tests.databases.redis import RedisServer
@@ -41,3 +42,28 @@ def postgres_replica(postgres_server: PostgresServer) -> Iterator[PostgresServer
             yield server
         finally:
             server.end()
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[MariadbServer]:
+    """A MariaDB for all tests: each leaves it as it was."""
+    with folder("mariadb") as home:
+        server = MariadbServer(programs("mariadbd"), home)
+        try:
+            server.make()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def mariadb_replica(mariadb_server: MariadbServer) -> Iterator[MariadbServer]:
+    """A replica of that."""
+    with folder("mariadb-replica") as home:
+        server = MariadbServer(programs("mariadbd"), home)
+        try:
+            server.make()
+            server.follow(mariadb_server)
+            yield server
+        finally:
+            server.stop()

@@ -329,9 +329,7 @@ def walk(
         yield from probe.journey(run)
     except (ProbeFailure, OSError) as error:
         return failed(run, error)
-    return ProbeResult(
-        True, time.monotonic() - run.began, None, "", run.phases, run.metrics, run.address, tuple(run.log or ())
-    )
+    return held(run)
 
 
 def block(probe: Blocking, until: float | None = None, *, log: bool = False) -> ProbeResult:
@@ -341,7 +339,13 @@ def block(probe: Blocking, until: float | None = None, *, log: bool = False) -> 
         probe.ask(run)
     except (ProbeFailure, OSError) as error:
         return failed(run, error)
-    return ProbeResult(True, time.monotonic() - run.began, None, "", run.phases, run.metrics, "", tuple(run.log or ()))
+    return held(run)
+
+
+def held(run: Run) -> ProbeResult:
+    """The result of *run*, which ended well."""
+    took = time.monotonic() - run.began
+    return ProbeResult(True, took, None, "", run.phases, run.metrics, run.address, tuple(run.log or ()))
 
 
 def failed(run: Run, error: ProbeFailure | OSError) -> ProbeResult:
@@ -350,7 +354,7 @@ def failed(run: Run, error: ProbeFailure | OSError) -> ProbeResult:
     if isinstance(error, ProbeFailure):
         reason, sentence, phase = error.reason, str(error), error.phase
         if not sentence and reason in TIMEOUTS.values():
-            sentence = timeout_sentence(round(run.until - run.began, 3), phase, took)
+            sentence = timeout_sentence(round(run.until - run.began, 2), phase, took)
     else:
         reason, sentence = broken_sentence(error, run.phase)
     run.note(sentence)

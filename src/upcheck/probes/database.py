@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from urllib.parse import unquote, urlsplit
@@ -13,6 +13,8 @@ from upcheck.exposition import labelled
 from upcheck.probes import Phase, Probe, ProbeError, ProbeFailure, Reason, Run
 from upcheck.probes.addresses import Place
 from upcheck.probes.tls import Trust
+
+MAX_ROWS = 10_000  # of a query
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,22 @@ def share(name: str, value: float | None) -> None:
     """Raises ProbeError where the expectation *name* is no share of a whole."""
     if value is not None and not 0 < value <= 1:
         raise ProbeError(f"{name}: expected a share above 0 and up to 1, such as 0.8, not {value!r}")
+
+
+def judge_answer(run: Run, rows: Sequence[Sequence[str | None]], many: int | None, wanted: object) -> None:
+    """Fail where a query did not give *many* rows, or the first column of the first is not *wanted*, as text."""
+    if len(rows) > MAX_ROWS:
+        raise run.fail(
+            Reason.BODY_TOO_LARGE, f"more than {MAX_ROWS:,} rows: no more were read; put a LIMIT to the query"
+        )
+    if many is not None and len(rows) != many:
+        raise run.fail(Reason.UNEXPECTED_ANSWER, f"the query gave {len(rows)} rows, wanted {many}")
+    if wanted is None:
+        return
+    value = rows[0][0] if rows and rows[0] else None
+    if value != str(wanted):
+        got = "no row" if not rows else "NULL" if value is None else repr(value[:100])
+        raise run.fail(Reason.UNEXPECTED_ANSWER, f"the query gave {got}, wanted {str(wanted)!r}")
 
 
 def judge_share(run: Run, reason: Reason, words: str, used: float, limit: float, most: float | None) -> None:

@@ -13,6 +13,7 @@ KINDS = {
     "grpc": "Grpc",
     "redis": "Redis",
     "postgres": "Postgres",
+    "mysql": "Mysql",
 }
 
 

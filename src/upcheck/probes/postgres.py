@@ -10,11 +10,22 @@ from typing import Any, ClassVar
 
 from upcheck.probes import READ, WRITE, Journey, Phase, ProbeFailure, Reason, Run, Travelling, Wait
 from upcheck.probes.addresses import Preference
-from upcheck.probes.database import Database, judge_lag, judge_share, loaded, missing, share, span, timed, versioned
+from upcheck.probes.database import (
+    MAX_ROWS,
+    Database,
+    judge_answer,
+    judge_lag,
+    judge_share,
+    loaded,
+    missing,
+    share,
+    span,
+    timed,
+    versioned,
+)
 from upcheck.probes.sockets import connect
 from upcheck.probes.tls import Trust, examined, handshake
 
-MAX_ROWS = 10_000
 _NO_FILE = "/dev/null/none"  # in place of files in a home that nobody named; what can't be there, libpq passes over
 _SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
 _STATUS = """\
@@ -193,15 +204,7 @@ class Postgres(Database, Travelling):
     def _query(self, run: Run, link: Any, query: str) -> Journey:
         run.note("asking the query")
         rows = yield from _results(run, link, query.encode(), alone=True)
-        if self.rows is not None and len(rows) != self.rows:
-            raise run.fail(Reason.UNEXPECTED_ANSWER, f"the query gave {len(rows)} rows, wanted {self.rows}")
-        if self.value is None:
-            return
-        value = rows[0][0] if rows and rows[0] else None
-        wanted = {True: "t", False: "f"}[self.value] if isinstance(self.value, bool) else str(self.value)
-        if value != wanted:
-            got = "no row" if not rows else "NULL" if value is None else repr(value[:100])
-            raise run.fail(Reason.UNEXPECTED_ANSWER, f"the query gave {got}, wanted {wanted!r}")
+        judge_answer(run, rows, self.rows, "ft"[self.value] if isinstance(self.value, bool) else self.value)
 
     def _judge(self, run: Run, told: _Told) -> None:
         if self.writable and (told.in_recovery or told.read_only):
@@ -278,9 +281,7 @@ def _take(run: Run, result: Any, status: str, rows: list[_Row]) -> None:
         values = [result.get_value(row, column) for column in range(result.nfields)]
         rows.append([None if one is None else one.decode(errors="replace") for one in values])
     if len(rows) > MAX_ROWS:
-        raise run.fail(
-            Reason.BODY_TOO_LARGE, f"more than {MAX_ROWS:,} rows: no more were read; put a LIMIT to the query"
-        )
+        judge_answer(run, rows, None, None)
 
 
 def _failed(run: Run, result: Any) -> ProbeFailure:
