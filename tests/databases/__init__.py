@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from docker import DockerClient
+
+from tests.databases.engine import engine, image
 from tests.databases.mariadb import MariadbServer
 from tests.databases.packages import programs
 from tests.databases.postgres import PostgresServer
@@ -67,3 +72,17 @@ def mariadb_replica(mariadb_server: MariadbServer) -> Iterator[MariadbServer]:
             yield server
         finally:
             server.stop()
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[DockerClient]:
+    """A Docker engine."""
+    with engine() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def busybox(docker_engine: DockerClient) -> Iterator[str]:
+    """An image with BusyBox in it."""
+    with image(docker_engine, programs("busybox-static")) as tag:
+        yield tag

@@ -16,15 +16,17 @@ import pytest
 
 from upcheck.tools import ToolError, ways
 
+# A program, which may be on this machine, or a package that is wanted as it is: what can be had, in Debian 12.
 PACKAGES: Mapping[str, Sequence[str]] = {
     "postgres": (
         *("postgresql-15", "postgresql-client-15", "libpq5", "libicu72", "libldap-2.5-0", "libxml2", "libsasl2-2"),
         *("libgssapi-krb5-2", "libkrb5-3", "libk5crypto3", "libkrb5support0", "libkeyutils1"),
     ),
     "redis-server": ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1"),
+    "busybox-static": ("busybox-static",),
     "mariadbd": ("mariadb-server-core", "mariadb-common", "libaio1", "libnuma1", "liburing2", "libpcre2-8-0"),
 }
-HOMES = ("usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")
+HOMES = ("bin", "usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")
 
 
 class Programs:

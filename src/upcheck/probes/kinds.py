@@ -14,6 +14,7 @@ KINDS = {
     "redis": "Redis",
     "postgres": "Postgres",
     "mysql": "Mysql",
+    "docker": "Docker",
 }
 
 
