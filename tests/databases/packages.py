@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -52,6 +52,13 @@ class Programs:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+def unavailable(why: str) -> NoReturn:
+    """Skip the test and say *why*; fail it where UPCHECK_TEST_SERVERS=required says that nothing is to be skipped."""
+    if os.environ.get("UPCHECK_TEST_SERVERS") == "required":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
 @functools.cache
 def programs(server: str) -> Programs:
     """The programs of *server*; skips the test, and says why, where they can't be had."""
@@ -61,13 +68,13 @@ def programs(server: str) -> Programs:
     folder = Path(tempfile.gettempdir()) / f"upcheck-servers-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        pytest.skip(f"{folder} is another's")
+        unavailable(f"{folder} is another's")
     with (folder / f"{server}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             _unpack(server, folder)
         except ToolError as error:
-            pytest.skip(f"no {server} on this machine, and Debian's package can't be had: {error}")
+            unavailable(f"no {server} on this machine, and Debian's package can't be had: {error}")
     return Programs(folder / server)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import Repo, Serve
 from tests.databases.packages import programs
 from tests.databases.redis import RedisServer
 from tests.databases.servers import eventually, folder
@@ -250,3 +251,42 @@ def test_what_can_t_be_meant(url: str, options: dict[str, object], words: str) -
 def test_it_says_what_is_asked() -> None:
     assert Redis("redis://:sesame@[::1]").asked == "redis [::1]:6379"
     assert Redis("rediss://cache").secured
+
+
+YAML = """
+checks:
+  - {{name: cache, redis: "redis://:${{REDIS_PASSWORD}}@{at}", expect: {{role: master, memory: 0.9, latency: 5s}}}}
+  - {{name: replica, redis: {{url: "redis://:${{REDIS_PASSWORD}}@{at}"}}, expect: {{role: replica}}}}
+  - {{name: stranger, redis: "redis://{at}"}}
+"""
+PYTHON = """
+import os
+
+URL = f"redis://:{{os.environ['REDIS_PASSWORD']}}@{at}"
+
+def test_cache(redis):
+    assert redis(URL, role="master").metrics["probe_redis_connections"] >= 1
+
+async def test_replica(redis):
+    await redis(URL, role="replica")
+"""
+
+
+def test_checks_in_a_repo(redis_server: RedisServer, repo: Repo, monkeypatch: pytest.MonkeyPatch) -> None:
+    redis_server("CONFIG", "SET", "requirepass", "sesame")
+    monkeypatch.setenv("REDIS_PASSWORD", "sesame")
+    at = f"127.0.0.1:{redis_server.port}"
+    repo.write("checks/all.yml", YAML.format(at=at))
+    repo.write("checks/test_all.py", PYTHON.format(at=at))
+    repo.pytest("--results=results")
+    told = (repo.path / "results").read_text()
+    results = [one for line in told.splitlines() if "outcome" in (one := json.loads(line))]
+    outcomes = {one["check"].rpartition("::")[2]: (one["outcome"], one["facts"].get("code")) for one in results}
+    assert outcomes == {
+        "cache": ("held", None),
+        "replica": ("failed", "wrong_role"),
+        "stranger": ("failed", "authentication_failed"),
+        "test_cache": ("held", None),
+        "test_replica": ("failed", "wrong_role"),
+    }
+    assert "sesame" not in told
