@@ -12,9 +12,12 @@ import httpx
 import pytest
 
 from tests.collector.test_application import inside
-from tests.conftest import Serve, answer
-from upcheck import components
+from tests.conftest import ROOT, Serve, answer
+from tests.databases.postgres import PostgresServer
+from tests.databases.redis import RedisServer
+from upcheck import catalog, components
 from upcheck.collector import Collector
+from upcheck.declaration import seconds
 from upcheck.documents import DocumentError
 from upcheck.health import ComponentHealth, Health
 
@@ -97,3 +100,75 @@ def test_a_mistake_in_the_file_is_told_as_the_collector_starts(tmp_path: Path) -
     collector = Collector(services=tmp_path / "services", components=tmp_path / "shop.yml")
     with pytest.raises(DocumentError, match=r"shop\.yml:1:\d+: .*'urll'"):
         _ = collector.app
+
+
+SHIPPED = ROOT / "monitoring/health"
+BUILT_IN = {
+    "system": "system",
+    "metrics": "metrics",
+    "memory": "system",
+    "disk_space": "system",
+    "observability": "metrics",
+}
+
+
+@pytest.mark.parametrize("service", catalog.load_all(ROOT / "monitoring/services"), ids=lambda one: one.name)
+def test_each_documented_component_is_asked_as_often_as_it_says(service: catalog.Service) -> None:
+    shipped = {one.name: one for one in components.load(SHIPPED / f"{service.name}.yml", "http://127.0.0.1:1")}
+    for name, said in service.health.items():
+        if name in BUILT_IN:
+            assert name not in shipped
+            continue
+        one = shipped[name]
+        assert one.critical is said["critical"]
+        assert one.interval == seconds(said["interval"])
+        assert one.timeout == seconds(said["timeout"]) + 1
+
+
+def test_a_database_that_goes_and_comes_is_seen_and_left_alone_meanwhile(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("circuitbreaker.monotonic", lambda: now)
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    monkeypatch.setenv("CODESYNC_HOST", "127.0.0.1:1")
+    monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{redis_server.port}")
+    health = Health()
+    components.register(health, SHIPPED / "codesync.yml", "")
+
+    def redis() -> ComponentHealth:
+        asyncio.run(health.first_round())
+        return next(one for one in health.components() if one.name == "redis")
+
+    well = redis()
+    assert (well.status, well.circuit) == ("healthy", "closed"), well.error
+    assert well.details["probe_redis_loading"] == 0
+    redis_server.stop()
+    seen = [redis() for _ in range(4)]
+    assert {one.status for one in seen} == {"unhealthy"}
+    assert all("Connection refused" in (one.error or "") for one in seen)
+    assert [one.circuit for one in seen] == ["closed", "closed", "open", "open"]
+    redis_server.begin()
+    assert redis().circuit == "open", "it is back, and nobody asks yet"
+    now = 31.0
+    again = redis()
+    assert (again.status, again.circuit) == ("healthy", "closed")
+
+
+def test_a_database_is_degraded_or_unhealthy_for_its_reason(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", postgres_server.url())
+    asked_here = SHIPPED / "codex-clone.yml"
+    found = asked(tmp_path, asked_here.read_text(), "")
+    assert (found["database"].status, found["query_performance"].status) == ("healthy", "healthy"), found
+    assert found["database"].details["probe_postgres_read_only"] == 0
+    slow_query = asked_here.read_text().replace("SELECT count(*) FROM pg_stat_activity", "SELECT pg_sleep(0.7)")
+    found = asked(tmp_path, slow_query, "")
+    assert found["query_performance"].status == "degraded"
+    assert "wanted latency within 500ms" in (found["query_performance"].message or "")
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://upcheck:mistaken@127.0.0.1:{postgres_server.port}/app")
+    found = asked(tmp_path, asked_here.read_text(), "")
+    assert found["database"].status == "unhealthy"
+    assert "password" in (found["database"].error or "")
+    assert "mistaken" not in (found["database"].error or "")
