@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
@@ -119,7 +120,9 @@ def _answer(run: Run, stream: Stream, *words: str) -> Generator[Any, Any, bytes]
     """What the server answers to a command. Raises ProbeFailure for its errors."""
     encoded = [word.encode() for word in words]
     run.note(f"sending {words[0]}")
-    yield from stream.send(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(one), one) for one in encoded))
+    command = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(one), one) for one in encoded)
+    with contextlib.suppress(ConnectionError):  # what it said before it closed can still be read
+        yield from stream.send(command)
     try:
         line = yield from stream.line(MAX_LINE)
     except ConnectionError:  # closed with what was sent unread, as a server with no room or with TLS does
