@@ -217,7 +217,7 @@ class Run:
     *phase* is where it stands, for the sentence of a timeout; *log* is None where nobody will read it.
     """
 
-    __slots__ = ("address", "began", "log", "metrics", "phase", "phases", "reach", "until")
+    __slots__ = ("address", "began", "log", "looking", "metrics", "phase", "phases", "reach", "until")
 
     def __init__(
         self, deadline: float, until: float | None, reach: Reach = ANYWHERE, log: list[tuple[float, str]] | None = None
@@ -231,6 +231,7 @@ class Run:
         self.phases: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
         self.address = ""
+        self.looking = False  # only for a certificate that was not accepted: nothing is told to who shows it
 
     def note(self, sentence: str) -> None:
         """Have *sentence* in the log, where one is kept."""

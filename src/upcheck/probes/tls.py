@@ -104,6 +104,8 @@ def handshake(run: Run, stream: Stream, host: str, trust: Trust) -> Steps:
         raise run.fail(*refusal(error, name)) from None
     run.spent("tls", began)
     record(run, secured)
+    if run.looking:
+        raise run.fail(Reason.OTHER, "looked at")
     run.phase = before
 
 
@@ -275,7 +277,7 @@ def examined(
 ) -> Journey:
     """*exchange*; where a certificate is not accepted, *look* for what it says, and the failure then.
 
-    *look* trusts anybody: it must not tell a password.
+    *look* trusts anybody, and ends with the handshake.
     """
     try:
         yield from exchange(run, trust)
@@ -290,6 +292,7 @@ def _look(
     run: Run, exchange: Callable[[Run, Trust], Journey], blind: Trust, failure: ProbeFailure
 ) -> Generator[Any, Any, None]:
     other = Run(0.0, run.until, run.reach)
+    other.looking = True
     with contextlib.suppress(ProbeFailure, OSError):  # the first failure is told; this is for a fact beside it
         yield from exchange(other, blind)
     run.metrics |= {name: value for name, value in other.metrics.items() if name.startswith("probe_ssl")}
