@@ -28,7 +28,7 @@ PROBES: dict[str, Callable[[str], Travelling]] = {
 @pytest.mark.parametrize("kind", PROBES)
 @pytest.mark.parametrize("case", ["self-signed", "expired", "wrong host"])
 def test_an_impostor_hears_no_secret(
-    serve_tls: Callable[..., str],
+    serve_tls: Callable[..., str],  # noqa: F811
     kind: str,
     case: str,
 ) -> None:
