@@ -130,10 +130,14 @@ def test_what_the_rules_read_is_said_by_the_catalogue_the_collector_and_the_expo
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with run.collector(Settings.load(ROOT, {})) as url:
-        samples = [{"service": "vibebox", "metric": "vibebox_active_connections", "set": 1}]
-        samples.append({"service": "codex-clone", "metric": "codex_active_users", "set": 1})
+        spoken = {
+            "vibebox": "vibebox_active_connections",
+            "codex-clone": "codex_active_users",
+            "codesync": "sessions_active",
+        }
+        samples = [{"service": service, "metric": metric, "set": 1} for service, metric in spoken.items()]
         told = httpx.post(f"{url}/api/events", json=samples, trust_env=False)
-        assert told.json()["accepted"] == 2, told.text
+        assert told.json()["accepted"] == len(samples), told.text
         (tmp_path / "collector.prom").write_text(httpx.get(f"{url}/metrics", trust_env=False).text)
     monkeypatch.chdir(ROOT)
     paths = ["monitoring/prometheus/prometheus.yml"]
