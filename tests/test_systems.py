@@ -96,6 +96,17 @@ def test_a_row_is_the_rule_that_it_names(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
+def test_what_the_document_states_is_what_holds(row: Row) -> None:
+    stated = re.search(r">\s*([\d.]+)(%?)", row.documented)
+    if stated:
+        value = float(stated[1]) / (100 if stated[2] else 1)
+        assert float(row.threshold.removeprefix("> ")) == pytest.approx(value)
+    minutes = re.search(r"(?:for |\()(\d+) ?m", row.documented)
+    if minutes:
+        assert row.duration == f"{minutes[1]}m"
+
+
+@pytest.mark.parametrize("row", ROWS)
 def test_a_row_is_proven_by_the_test_that_it_names(row: Row) -> None:
     (entry,) = (one for one in entries(Path(row.file).stem) if one["name"] == row.test)
     asked = [one for one in entry["alert_rule_test"] if one["alertname"] == row.alert]
@@ -149,12 +160,17 @@ def test_what_the_rules_read_is_said_by_the_catalogue_the_collector_and_the_expo
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with run.collector(Settings.load(ROOT, {})) as url:
-        spoken = {
-            "vibebox": "vibebox_active_connections",
-            "codex-clone": "codex_active_users",
-            "codesync": "sessions_active",
-        }
-        samples = [{"service": service, "metric": metric, "set": 1} for service, metric in spoken.items()]
+        samples: list[dict[str, Any]] = [
+            {"service": "vibebox", "metric": "vibebox_active_connections", "set": 1},
+            {"service": "codex-clone", "metric": "codex_active_users", "set": 1},
+            {"service": "codesync", "metric": "sessions_active", "set": 1},
+            {
+                "service": "coderunner",
+                "metric": "coderunner_plan_distribution",
+                "set": 1,
+                "labels": {"plan_type": "free"},
+            },
+        ]
         told = httpx.post(f"{url}/api/events", json=samples, trust_env=False)
         assert told.json()["accepted"] == len(samples), told.text
         (tmp_path / "collector.prom").write_text(httpx.get(f"{url}/metrics", trust_env=False).text)
