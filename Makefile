@@ -19,6 +19,9 @@ run: $(READY) ## the live checks once, many at a time: for cron
 watch: $(READY) ## the live checks for ever, until Ctrl-C
 	@$(BIN)/upcheck watch $(ARGS)
 
+demo: $(READY) ## a service's traffic, made up, in a real Prometheus: SERVICE=coderunner
+	@$(BIN)/upcheck demo $(or $(SERVICE),all) $(ARGS)
+
 collector: $(READY) ## serve this host's metrics and health until Ctrl-C
 	@$(BIN)/python collector.py
 

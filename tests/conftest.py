@@ -13,7 +13,7 @@ import pytest
 from upcheck import tools
 from upcheck.settings import Settings
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.databases"]
 
 ROOT = Path(__file__).parents[1]
 

@@ -37,8 +37,18 @@ FLOORS = {
         "probes",
         "recording",
     ],
-    "judgement": ["rules", "routes", "yaml_checks", "health", "metrics", "dependencies", "sla", "blackbox"],
-    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration"],
+    "judgement": [
+        "rules",
+        "routes",
+        "yaml_checks",
+        "health",
+        "metrics",
+        "dependencies",
+        "sla",
+        "components",
+        "blackbox",
+    ],
+    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration", "demo"],
     "doors": ["cli"],
 }
 FLOOR = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}

@@ -144,7 +144,18 @@ def test_without_an_uplink_nothing_is_known_of_what_is_far() -> None:
     assert far.reason == "not told: our own uplink is down"
 
 
-@pytest.mark.parametrize("asked", ["GET http://127.0.0.1:9/", "GET http://localhost/x", "GET http://[::1]:80/"])
+def test_what_could_not_be_told_anyway_keeps_its_own_reason() -> None:
+    found = causes()
+    found.take(run("up", FAILED))
+    (far,) = found.take(run("far", ERROR))
+    assert (far.outcome, far.reason) == (ERROR, "why")
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["GET http://127.0.0.1:9/", "GET http://localhost/x", "GET http://[::1]:80/", "TCP 127.0.0.1:5432", "icmp ::1",
+     "ssh [::1]:22", "grpc localhost:1 shop.Orders", "process nginx"],
+)  # fmt: skip
 def test_what_is_on_this_machine_needs_no_uplink(asked: str) -> None:
     found = causes()
     found.take(run("up", FAILED))

@@ -64,10 +64,12 @@ def test_labels_of_any_length_stay_short_and_distinct() -> None:
 
 def results(now: float) -> list[Result]:
     """One of each kind, with all facts that a prober may find."""
+    samples = [labelled(one.name, [(name, "a") for name in one.labels]) for one in OF_PROBES]
+    some, others = (dict.fromkeys(samples[rest::2], 1) for rest in (0, 1))  # no check has as many as all of them
     facts = {
         "severity": "critical", "status": 200, "certificate_expiry": 1_900_000_000,
         "phases": {"resolve": 0.001, "connect": 0.002, "tls": 0.003, "processing": 0.1, "transfer": 0.004},
-        "metrics": {labelled(one.name, [(name, "a") for name in one.labels]): 1 for one in OF_PROBES},
+        "metrics": some,
     }  # fmt: skip
     down = {"severity": "warning", "status": 503, "code": "bad_status"}
     return [
@@ -76,7 +78,9 @@ def results(now: float) -> list[Result]:
         Result("checks/a.yml::up", Outcome.HELD, now - 10, 20.0, facts=facts),
         Result("checks/a.yml::down", Outcome.HELD, now - 20, 0.1, facts={"severity": "warning"}),
         Result("checks/a.yml::down", Outcome.FAILED, now - 10, 0.1, facts=down),
-        Result("checks/a.yml::unknown", Outcome.ERROR, now - 10, 0.0, facts={"severity": "critical"}),
+        Result(
+            "checks/a.yml::unknown", Outcome.ERROR, now - 10, 0.0, facts={"severity": "critical", "metrics": others}
+        ),
         Result("checks/a.yml::waits", Outcome.BLOCKED, now - 10, 0.1, facts={"blocked_by": "checks/a.yml::down"}),
         Result('checks/a.yml::odd["\n\\ü\ud800]', Outcome.SKIPPED, now - 10, 0.0),
     ]

@@ -112,6 +112,13 @@ def test_no_data_is_neither_good_nor_bad(sla: Objectives, figure: Callable[[Obje
     assert str(caught.value) == sentence
 
 
+def test_before_the_first_run_there_are_none(tmp_path: Path) -> None:
+    found = objectives(HistorySource(tmp_path / "none.sqlite"))("test_api")
+    assert found.runs == 0
+    with pytest.raises(NoDataError, match=r"no check has run yet: there is no history at .*none\.sqlite"):
+        _ = found.availability
+
+
 def test_in_a_check_it_is_an_error_and_a_broken_promise_is_a_failure(repo: Repo, history: Path) -> None:
     repo.write(
         "checks/test_api.py",

@@ -155,7 +155,7 @@ class Causes:
             return result
         news = {check: self._heard[check] for check in (*needs.checks, *needs.uplinks) if self._is_news(check, result)}
         uplinks = [check in news and _is_down(news[check]) for check in needs.uplinks]
-        if uplinks and all(uplinks) and not _is_local(result):
+        if uplinks and all(uplinks) and result.outcome is Outcome.FAILED and not _is_local(result):
             reason = "not told: our own uplink is down"
             facts = {**result.facts, "code": "own_uplink", "got": reason, "blocked_by": needs.uplinks[0]}
             return replace(result, outcome=Outcome.ERROR, reason=reason, facts=facts)
@@ -197,11 +197,28 @@ def _is_down(result: Result) -> bool:
 
 def _is_local(result: Result) -> bool:
     """Whether *result* is of something on this machine, for which no uplink is needed."""
-    host = urlsplit(str(result.facts.get("asked", "")).rpartition(" ")[2]).hostname or ""
+    kind, _, what = str(result.facts.get("asked", "")).partition(" ")
+    if kind in _OF_THIS_MACHINE:
+        return True
+    place = what.partition(" ")[0]
+    for host in (place, _host(place)):
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            if host == "localhost" or host.endswith(".localhost"):
+                return True
+    return False
+
+
+_OF_THIS_MACHINE = ("process", "port", "push")
+
+
+def _host(place: str) -> str:
+    """The host in a URL, or in `host:port`; empty where there is none."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return urlsplit(place if "://" in place else f"//{place}").hostname or ""
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return ""
 
 
 def behind(results: Collection[Result]) -> dict[str, list[Result]]:

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -41,8 +41,8 @@ class Status(StrEnum):
     UNHEALTHY = "unhealthy"
 
 
-Finding = Status | str | tuple[Status | str, str] | None
-"""What a component's function returns: a status, a status and a message, or None for healthy."""
+Finding = Status | str | tuple[Status | str, str] | tuple[Status | str, str, Mapping[str, Any]] | None
+"""What a component's function returns: a status, or one with a message, or with details too; None for healthy."""
 
 Component = Callable[[], Finding] | Callable[[], Awaitable[Finding]]
 
@@ -62,6 +62,7 @@ class ComponentHealth:
     error: str | None = None
     critical: bool = True
     circuit: str = "closed"
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _Failed(Exception):
@@ -87,6 +88,7 @@ class _Answer:
     status: Status
     message: str | None = None
     error: str | None = None  # it raised, or did not answer
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Health:
@@ -207,6 +209,7 @@ class Health:
             answer.error,
             component.critical,
             str(component.breaker.state),
+            answer.details,
         )
 
     def _aged(self, component: _Registered) -> ComponentHealth:
@@ -305,12 +308,14 @@ def _raised(error: BaseException) -> _Answer:
 
 
 def _read(finding: object) -> _Answer:
-    pair: tuple[Any, Any] = finding if isinstance(finding, tuple) and len(finding) == 2 else (finding, None)
-    status, message = pair
+    told: tuple[Any, ...] = finding if isinstance(finding, tuple) and len(finding) in (2, 3) else (finding, None)
+    status, message, details = told if len(told) == 3 else (*told, {})
     try:
         return _Answer(
-            Status.HEALTHY if status is None else Status(status), None if message is None else redacted(str(message))
+            Status.HEALTHY if status is None else Status(status),
+            None if message is None else redacted(str(message)),
+            details={str(key): redacted(one) if isinstance(one, str) else one for key, one in dict(details).items()},
         )
-    except ValueError:
-        expected = "expected None, 'healthy', 'degraded', 'unhealthy', or one of these with a message"
+    except (TypeError, ValueError):
+        expected = "expected None, 'healthy', 'degraded', 'unhealthy', or one with a message, and details"
         return _Answer(Status.UNHEALTHY, error=f"it returned {redacted(repr(finding))[:100]}; {expected}")

@@ -50,13 +50,16 @@ class Report:
 
 
 @contextlib.contextmanager
-def collector(settings: Settings) -> Iterator[str]:
-    """The URL of the repo's own collector.py, started on a free port and drained at the end. Raises RunError."""
+def collector(settings: Settings, **said: str) -> Iterator[str]:
+    """The URL of the repo's own collector.py, started on a free port and drained at the end. Raises RunError.
+
+    *said* are variables of its environment.
+    """
     script = settings.root / "collector.py"
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:  # a pipe that nobody reads can fill
         argv = [sys.executable, str(script), "--port", "0"]
         # Not the token of the one that serves for ever: the checks have none, and this one is asked by them alone.
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("METRICS_TOKEN")}
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("METRICS_TOKEN")} | said
         process = subprocess.Popen(argv, cwd=settings.root, env=environ, stdout=stdout, stderr=stderr)
         try:
             yield _address(process, script, stdout, stderr)

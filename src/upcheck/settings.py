@@ -48,6 +48,7 @@ class Settings:
     retention: float = 30 * 86400.0
     tools: Path = Path(".tools")
     sla_source: str = ""
+    health: str = ""
     maintenance: tuple[Window, ...] = ()
 
     @classmethod

@@ -133,6 +133,8 @@ class HistorySource:
 
     def past(self, name: str, file: str, window: float) -> Past:
         """See `Source`."""
+        if not self._file.exists():
+            return Past(Summary.total(name, []), None, f"no check has run yet: there is no history at {self._file}")
         try:
             with History(self._file, read_only=True) as history:
                 checks = history.names(name) or history.names(f"{file}::{name}") or _named(name, history.names())

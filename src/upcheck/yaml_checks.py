@@ -114,6 +114,19 @@ class Judgement:
     facts: dict[str, Any]
 
 
+def ask(check: YamlCheck, asked: Asked) -> Judgement:
+    """Ask once, in the calling thread, within the check's timeout; whether *check* holds."""
+    from upcheck.probes.single import ask as ask_probe  # libcurl, which a run of rule tests alone should not load
+    from upcheck.probes.single import fetch
+
+    outcome: Answer | ProbeFailure | ProbeResult
+    try:
+        outcome = fetch(asked) if isinstance(asked, Request) else ask_probe(asked)
+    except ProbeFailure as failure:
+        outcome = failure
+    return judge(check, asked, outcome)
+
+
 def judge(check: YamlCheck, asked: Asked, outcome: Answer | ProbeFailure | ProbeResult) -> Judgement:
     """Whether *check* holds, now that what it *asked* had this *outcome*."""
     if isinstance(outcome, ProbeResult):

@@ -73,7 +73,7 @@ def test_full_health(client: httpx.Client) -> None:
     answer = client.get("/api/health")
     assert answer.status_code == 200
     body = answer.json()
-    assert body.keys() == {"overall", "status", "version", "uptime", "timestamp", "checks"}
+    assert body.keys() == {"overall", "status", "version", "uptime", "timestamp", "checks", "summary"}
     assert abs(datetime.fromisoformat(body["timestamp"]) - datetime.now(UTC)).total_seconds() < 60
     assert [check["name"] for check in body["checks"]] == ["system", "metrics"]
     for check in body["checks"]:

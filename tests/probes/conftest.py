@@ -7,7 +7,7 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from tests.conftest import Serve
+from tests.databases.servers import folder, give_away
 from tests.faults.test_network import certificate_for
 from upcheck.probes import ProbeResult, Reason, single
 from upcheck.probes.multi import Multi
@@ -119,6 +120,38 @@ def secure(authority: trustme.CA, tmp_path: Path) -> Secure:
         return context
 
     return make
+
+
+class _Copier(ssl.SSLContext):
+    """Keeps what it is told to load, for servers that want a file."""
+
+    pem = b""
+
+    def load_cert_chain(self, certfile: Any, *_: Any, **__: Any) -> None:
+        self.pem = Path(certfile).read_bytes()
+
+
+Certificates = Callable[[str], Path]
+
+
+@pytest.fixture
+def certificates(authority: trustme.CA, tmp_path: Path) -> Iterator[Certificates]:
+    """The path of a server's key and certificates, as *case* of `secure` says, where any server can read it."""
+    with folder("certificates") as home:
+
+        def make(case: str) -> Path:
+            context = _Copier(ssl.PROTOCOL_TLS_SERVER)
+            if case == "good":
+                authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+            else:
+                certificate_for(case, authority, tmp_path)(context)
+            path = home / f"{case}.pem"
+            path.write_bytes(context.pem)
+            path.chmod(0o600)
+            give_away(home)
+            return path
+
+        yield make
 
 
 @pytest.fixture

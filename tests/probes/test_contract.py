@@ -66,6 +66,7 @@ def test_a_probe_has_all_that_belongs_to_it(kind: str) -> None:
 
 def test_every_module_is_registered() -> None:
     shared = {
+        "database",
         "families",
         "kinds",
         "multi",

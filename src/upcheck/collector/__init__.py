@@ -17,6 +17,7 @@ from upcheck.collector.reloaded import Reloaded
 from upcheck.collector.sampling import Sampling
 from upcheck.collector.scrape import Exposition, Registry, described
 from upcheck.collector.services import Services
+from upcheck.components import register
 from upcheck.documents import DocumentError
 from upcheck.health import Health, metrics_component, system_component
 from upcheck.metrics import CheckMetrics
@@ -53,12 +54,14 @@ class Collector:
         history: Path | None = None,
         probes: Path | None = None,
         probe_networks: str | None = None,
+        components: Path | None = None,
         clock: Clock = time,
         environment: Environment | None = None,
     ) -> None:
         """*services* is the folder of the catalogue, *history* where runs of checks keep their results.
 
-        *probes* is the modules file of /probe, *probe_networks* what it may ask, such as `10.0.0.0/8 192.168.0.0/16`.
+        *components* is a file of checks in YAML, each a health component. *probes* is the modules file of /probe,
+        *probe_networks* what it may ask, such as `10.0.0.0/8 192.168.0.0/16`.
         Default of all: what the settings of this repo say. *environment*: default, what the environment variables
         say. What they or the catalogue say wrong, `app` and `serve` refuse. Raises SettingsError where the settings
         can't be read.
@@ -75,6 +78,7 @@ class Collector:
             self.recorder = Recorder(catalog.load_all(services or settings.monitoring / "services"))
         except (EnvironmentVariableError, DocumentError) as error:  # here it would be a traceback in the user's file
             self._refused = error
+        components = components or (settings.root / settings.health if settings.health else None)
         said = self.environment
         self.registry = Registry()
         self.system = SystemCollector(clock=clock)
@@ -96,6 +100,11 @@ class Collector:
         self.health = Health(clock, interval=said.health_interval, timeout=said.health_timeout)
         self.health.register("system", system_component(self.system))
         self.health.register("metrics", metrics_component(self.system))
+        try:
+            if components is not None:
+                register(self.health, components, settings.target)
+        except DocumentError as error:
+            self._refused = self._refused or error
 
     @cached_property
     def app(self) -> Starlette:

@@ -131,9 +131,9 @@ class Endpoints:
 
     async def full_health(self, _: Request) -> Response:
         overall = self._parts.health.overall()
-        checks = [_check(component) for component in self._parts.health.components()]
-        now = _iso(self._parts.clock.time())
-        return _json(self._summary(overall) | {"timestamp": now, "checks": checks}, _code(overall))
+        known = self._parts.health.components()
+        told = {"timestamp": _iso(self._parts.clock.time()), "checks": [_check(one) for one in known]}
+        return _json(self._summary(overall) | told | {"summary": _counted(known)}, _code(overall))
 
     async def ready(self, _: Request) -> Response:
         if reason := self._parts.health.not_ready():
@@ -228,8 +228,15 @@ def _check(component: ComponentHealth) -> dict[str, object]:
         "timestamp": _iso(component.timestamp),
         "critical": component.critical,
     }
-    words = {"message": component.message, "error": component.error}
-    return check | {key: text for key, text in words.items() if text is not None}
+    words = {"message": component.message, "error": component.error, "details": component.details}
+    return check | {key: told for key, told in words.items() if told}
+
+
+def _counted(components: list[ComponentHealth]) -> dict[str, object]:
+    """How many components are how, and how long the slowest took, in milliseconds."""
+    counts: dict[str, object] = {status.value: sum(one.status is status for one in components) for status in Status}
+    slowest = max((one.response_time for one in components), default=0.0)
+    return {"total": len(components), **counts, "responseTime": round(slowest * 1000, 3)}
 
 
 def _iso(timestamp: float) -> str:

@@ -15,8 +15,7 @@ from upcheck.command import CommandError
 from upcheck.declaration import Declaration
 from upcheck.documents import DocumentError
 from upcheck.plugin import session
-from upcheck.probes import ProbeError, ProbeFailure, ProbeResult
-from upcheck.probes.http import Answer, Request
+from upcheck.probes import ProbeError
 from upcheck.report.block import block
 from upcheck.result import Kind, Outcome, Unknown
 from upcheck.rules import configs
@@ -104,14 +103,7 @@ class YamlCheckItem(Item):
 
     def runtest(self) -> None:
         """Ask once; raises Unmet with everything that does not hold, Unknown where nothing could be told."""
-        from upcheck.probes.single import ask, fetch  # libcurl, which a run of rule tests alone should not load
-
-        outcome: Answer | ProbeFailure | ProbeResult
-        try:
-            outcome = fetch(self.asked) if isinstance(self.asked, Request) else ask(self.asked)
-        except ProbeFailure as failure:
-            outcome = failure
-        self.judgement = told = yaml_checks.judge(self.check, self.asked, outcome)
+        self.judgement = told = yaml_checks.ask(self.check, self.asked)
         if told.outcome is Outcome.FAILED:
             raise Unmet(told.reason, **told.facts)
         if told.outcome is Outcome.ERROR:

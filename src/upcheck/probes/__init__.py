@@ -84,6 +84,21 @@ class Reason(StrEnum):
     NO_REPORT = "no_report"
     NOT_RUNNING = "not_running"
     NOT_LISTENING = "not_listening"
+    AUTHENTICATION_FAILED = "authentication_failed"
+    TLS_REQUIRED = "tls_required"
+    TOO_MANY_CONNECTIONS = "too_many_connections"
+    STARTING_UP = "starting_up"
+    SHUTTING_DOWN = "shutting_down"
+    UNKNOWN_DATABASE = "unknown_database"
+    READ_ONLY = "read_only"
+    QUERY_FAILED = "query_failed"
+    WRONG_ROLE = "wrong_role"
+    REPLICATION_LAG = "replication_lag"
+    REPLICATION_BROKEN = "replication_broken"
+    OUT_OF_MEMORY = "out_of_memory"
+    PERSISTENCE_FAILED = "persistence_failed"
+    UNKNOWN_CONTAINER = "unknown_container"
+    UNHEALTHY = "unhealthy"
     CERTIFICATE_FILE = "certificate_file"
     NOT_PERMITTED = "not_permitted"
     MISSING_EXTRA = "missing_extra"
@@ -323,9 +338,7 @@ def walk(
         yield from probe.journey(run)
     except Exception as error:  # noqa: BLE001 - a fault of ours in one probe must not end the others
         return failed(run, error)
-    return ProbeResult(
-        True, time.monotonic() - run.began, None, "", run.phases, run.metrics, run.address, tuple(run.log or ())
-    )
+    return held(run)
 
 
 def block(probe: Blocking, until: float | None = None, *, log: bool = False) -> ProbeResult:
@@ -335,7 +348,13 @@ def block(probe: Blocking, until: float | None = None, *, log: bool = False) -> 
         probe.ask(run)
     except Exception as error:  # noqa: BLE001 - as above, and a library may raise anything
         return failed(run, error)
-    return ProbeResult(True, time.monotonic() - run.began, None, "", run.phases, run.metrics, "", tuple(run.log or ()))
+    return held(run)
+
+
+def held(run: Run) -> ProbeResult:
+    """The result of *run*, which ended well."""
+    took = time.monotonic() - run.began
+    return ProbeResult(True, took, None, "", run.phases, run.metrics, run.address, tuple(run.log or ()))
 
 
 def failed(run: Run, error: Exception) -> ProbeResult:
@@ -344,7 +363,7 @@ def failed(run: Run, error: Exception) -> ProbeResult:
     if isinstance(error, ProbeFailure):
         reason, sentence, phase = error.reason, str(error), error.phase
         if not sentence and reason in TIMEOUTS.values():
-            sentence = timeout_sentence(round(run.until - run.began, 3), phase, took)
+            sentence = timeout_sentence(round(run.until - run.began, 2), phase, took)
     elif isinstance(error, OSError):
         reason, sentence = broken_sentence(error, run.phase)
     else:

@@ -17,6 +17,10 @@ KINDS = {
     "push": "Push",
     "process": "Process",
     "port": "Port",
+    "redis": "Redis",
+    "postgres": "Postgres",
+    "mysql": "Mysql",
+    "docker": "Docker",
 }
 
 

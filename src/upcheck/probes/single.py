@@ -54,7 +54,7 @@ def fetch(request: Request, until: float | None = None) -> Answer:
 
     *until*, a monotonic second, is there in place of the request's own deadline.
     """
-    answer: Answer = _drive(journey(request, until))
+    answer: Answer = drive(journey(request, until))
     return answer
 
 
@@ -67,11 +67,12 @@ def ask(
     """
     if not isinstance(probe, Travelling):
         return block(probe, until, log=log)
-    result: ProbeResult = _drive(walk(probe, until, reach, log=log))
+    result: ProbeResult = drive(walk(probe, until, reach, log=log))
     return result
 
 
-def _drive(steps: Generator[Step, Any, Any]) -> Any:
+def drive(steps: Generator[Step, Any, Any]) -> Any:
+    """What *steps* return, each of them answered in the calling thread."""
     try:
         step = next(steps)
         while True:

@@ -84,7 +84,7 @@ def handshake(run: Run, stream: Stream, host: str, trust: Trust) -> Steps:
     before, run.phase = run.phase, Phase.TLS
     if stream.unread:
         raise run.fail(Reason.MALFORMED, "the server spoke on before TLS began")
-    context = _context(trust, _stamp(trust))
+    context = context_of(trust)
     name = trust.server_name or host.partition("%")[0]
     run.note(f"TLS handshake, for {name}")
     try:
@@ -101,13 +101,14 @@ def handshake(run: Run, stream: Stream, host: str, trust: Trust) -> Steps:
             if not ready:
                 raise run.late()
     except ssl.SSLError as error:
-        raise run.fail(*_refused(error, name)) from None
+        raise run.fail(*refusal(error, name)) from None
     run.spent("tls", began)
-    _record(run, secured)
+    record(run, secured)
     run.phase = before
 
 
-def _refused(error: ssl.SSLError, name: str) -> tuple[Reason, str]:
+def refusal(error: ssl.SSLError, name: str) -> tuple[Reason, str]:
+    """What an *error* of the handshake with *name* means."""
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _OF_THE_NAME:
             why = f"Hostname mismatch, certificate is not valid for '{name}'"
@@ -120,6 +121,11 @@ def _refused(error: ssl.SSLError, name: str) -> tuple[Reason, str]:
     if error.reason in _NOT_TLS:
         return Reason.TLS_NOT_SPOKEN, f"no TLS is spoken there: {why}"
     return Reason.TLS_FAILED, f"TLS failed: {why}"
+
+
+def context_of(trust: Trust) -> ssl.SSLContext:
+    """What accepts whom *trust* does; shared, so not to be changed. Raises ProbeFailure for its files."""
+    return _context(trust, _stamp(trust))
 
 
 def _stamp(trust: Trust) -> object:
@@ -164,7 +170,8 @@ def _authorities() -> str:
     return certifi.where()
 
 
-def _record(run: Run, secured: ssl.SSLSocket) -> None:
+def record(run: Run, secured: ssl.SSLSocket) -> None:
+    """Tell what *secured* shows: certificate, version, cipher."""
     # Public from Python 3.13 on, and there without what they say.
     connection: Any = secured._sslobj  # type: ignore[attr-defined]
     chain = [_shown(one.public_bytes(_DER), one) for one in connection.get_unverified_chain() or ()]
@@ -260,13 +267,23 @@ class OverTls(OverSocket):
 
     def examined(self, run: Run, exchange: Callable[[Run, Trust], Journey]) -> Journey:
         """*exchange* in full; where a certificate is not accepted, once more for what it says, and the failure then."""
-        try:
-            yield from exchange(run, self.trust)
-        except ProbeFailure as failure:
-            if failure.reason.of_certificate:
-                run.note(f"{failure}: looking at it all the same")
-                yield from _look(run, exchange, replace(self.trust, verify=False), failure)
-            raise
+        return examined(run, exchange, exchange, self.trust)
+
+
+def examined(
+    run: Run, exchange: Callable[[Run, Trust], Journey], look: Callable[[Run, Trust], Journey], trust: Trust
+) -> Journey:
+    """*exchange*; where a certificate is not accepted, *look* for what it says, and the failure then.
+
+    *look* trusts anybody: it must not tell a password.
+    """
+    try:
+        yield from exchange(run, trust)
+    except ProbeFailure as failure:
+        if failure.reason.of_certificate:
+            run.note(f"{failure}: looking at it all the same")
+            yield from _look(run, look, replace(trust, verify=False), failure)
+        raise
 
 
 def _look(

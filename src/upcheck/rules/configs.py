@@ -5,7 +5,7 @@ from __future__ import annotations
 from difflib import get_close_matches
 from pathlib import Path
 
-from upcheck import alertmanager, catalog, documents, promtool
+from upcheck import alertmanager, catalog, documents, promtool, yaml_checks
 from upcheck.documents import DocumentError, Map
 from upcheck.promtool import Verdict
 
@@ -20,7 +20,7 @@ TOOLS = {"rules": "promtool", "prometheus": "promtool", "alertmanager": "amtool"
 def kind(path: Path) -> str | None:
     """`rules`, `prometheus` or `alertmanager` by the keys at its top, else by its name; `service` by its folder.
 
-    None for any other file.
+    `components` are the checks in a folder called health. None for any other file.
 
     Raises DocumentError where it can't be read as YAML at all.
     """
@@ -28,6 +28,8 @@ def kind(path: Path) -> str | None:
         return "service"
     document = documents.load(path)
     keys = {str(key) for key in document} if isinstance(document, Map) else set()
+    if "checks" in keys and path.parent.name == "health":
+        return "components"
     for name, marks in _MARKS.items():
         if keys & marks:
             return name
@@ -40,11 +42,11 @@ def kind(path: Path) -> str | None:
 def check(tool: Path | None, path: Path) -> Verdict:
     """What promtool or amtool, whichever is *tool*, says of the file at *path*, and what it should have said.
 
-    A service's file needs none.
+    The files of services and of health components need none.
     """
     what = kind(path)
     if tool is None:
-        return _service(path)
+        return _service(path) if what == "service" else _components(path)
     if what == "alertmanager":
         return alertmanager.check_config(tool, path)
     if what == "rules":
@@ -57,6 +59,15 @@ def _service(path: Path) -> Verdict:
     """Whether the catalogue can be read with the file at *path* in it."""
     try:
         catalog.load_all(path.parent)
+    except DocumentError as error:
+        return Verdict(False, str(error))
+    return Verdict(True, "")
+
+
+def _components(path: Path) -> Verdict:
+    """Whether the collector could ask the components in the file at *path*."""
+    try:
+        yaml_checks.load(path)
     except DocumentError as error:
         return Verdict(False, str(error))
     return Verdict(True, "")

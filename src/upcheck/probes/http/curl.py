@@ -135,6 +135,8 @@ class Handle:
         _set_trust(curl, request)
         if request.source_ip is not None:
             curl.setopt(pycurl.INTERFACE, f"host!{request.source_ip}")
+        if request.unix_socket is not None:
+            curl.setopt(pycurl.UNIX_SOCKET_PATH, request.unix_socket)
         if request.proxy:
             curl.setopt(pycurl.PROXY, request.proxy)
             curl.setopt(pycurl.NOPROXY, "")

@@ -60,6 +60,7 @@ class Request:
     are the client's own. *proxy* is a URL; variables of the environment are never read.
     *refuse_link_local* is set on what a redirect leads to. *prior_knowledge* speaks HTTP/2 without TLS at once;
     *connect_to* is a host to ask in place of the URL's; *ip_protocol* and *source_ip* as of the other probes.
+    *unix_socket* is a path to connect to, where the URL's host is an address that nobody asks.
     """
 
     url: str
@@ -83,6 +84,7 @@ class Request:
     ip_protocol: str | None = None
     ip_protocol_fallback: bool = True
     source_ip: str | None = None
+    unix_socket: str | None = None
     prefer: Preference = field(init=False)
     target: Target = field(init=False)
     via: Target | None = field(init=False)
@@ -98,7 +100,7 @@ class Request:
         put(self, "head", _head(self))
         trust = (self.verify, self.ca_file, self.certificate, self.key, self.password)
         put(self, "prefer", Preference(self.ip_protocol, self.ip_protocol_fallback))
-        way = (self.proxy, self.source_ip, self.http2, self.prior_knowledge)
+        way = (self.proxy, self.source_ip, self.unix_socket, self.http2, self.prior_knowledge)
         put(self, "shape", (self.method, self.body, tuple(self.head), *way, *trust))
 
     def __repr__(self) -> str:

@@ -25,7 +25,14 @@ from upcheck.rules.contract import (
 )
 from upcheck.rules.contract.finding import CHECKS, Context, Finding
 from upcheck.rules.contract.labels import World
-from upcheck.rules.contract.produced import ExporterError, Produced, Series, of_service, read_exposition
+from upcheck.rules.contract.produced import (
+    ExporterError,
+    Produced,
+    Series,
+    of_collector,
+    of_service,
+    read_exposition,
+)
 
 __all__ = ["CHECKS", "ExporterError", "Finding", "Report", "Series", "check", "read_exposition"]
 
@@ -66,7 +73,8 @@ def check(
     produced = Produced(found.configuration)
     if retention is not None:
         produced.configuration.retention = retention
-    for one in (*series, *(one for service, _, _ in found.services for one in of_service(service))):
+    own = of_collector() if any(one.name.startswith("upcheck_") for one in series) else []
+    for one in (*series, *own, *(one for service, _, _ in found.services for one in of_service(service))):
         produced.add(one)
     context = Context(found, World(produced, found.rules), dead_metrics)
     findings = sorted({finding for module in _MODULES for finding in module.check(context)})

@@ -16,12 +16,19 @@ from prometheus_client.parser import text_string_to_metric_families as text_form
 from upcheck import documents
 from upcheck.catalog import Metric as Declared
 from upcheck.catalog import Service
+from upcheck.declaration import SEVERITIES
 from upcheck.documents import Map
+from upcheck.exposition import Family
+from upcheck.history import BUCKETS
+from upcheck.result import Outcome
 from upcheck.rules.contract.place import maps
+from upcheck.state import State
 
 TARGET = ("instance", "job")  # of every series that was scraped
 SCRAPE_INTERVAL = 15.0  # seconds, where no configuration says otherwise
 _PROMETHEUS_INTERVAL = 60.0  # seconds, Prometheus' own default
+COLLECTOR = "upcheck's collector"
+_OWN_LABELS = {"state": tuple(State), "outcome": tuple(Outcome), "severity": SEVERITIES}
 _SCRAPED = (
     "up",
     "scrape_duration_seconds",
@@ -205,6 +212,26 @@ def _declared(metric: Declared, service: Service) -> list[Series]:
         Series(f"{metric.name}_sum", "counter", labels, source),
         Series(f"{metric.name}_count", "counter", labels, source),
     ]
+
+
+def of_collector() -> list[Series]:
+    """The series that a collector of ours has of checks: one that is asked now need not have each of them."""
+    from upcheck.metrics import FAMILIES  # prometheus_client's registry, which only this needs
+
+    own = [family for family in FAMILIES if family.name.startswith("upcheck_")]
+    return [
+        Series(family.name + end, "counter" if end else family.type, _labels_of(family, end), COLLECTOR)
+        for family in own
+        for end in (("_bucket", "_sum", "_count") if family.type == "histogram" else ("",))
+    ]
+
+
+def _labels_of(family: Family, end: str) -> dict[str, Values]:
+    labels = {
+        label: Values(frozenset(_OWN_LABELS[label]), True) if label in _OWN_LABELS else Values()
+        for label in family.labels
+    }
+    return labels | ({"le": Values(frozenset({*map(str, BUCKETS), "+Inf"}), True)} if end == "_bucket" else {})
 
 
 def read_configuration(path: Path) -> Configuration:
