@@ -160,19 +160,6 @@ def test_what_the_rules_read_is_said_by_the_catalogue_the_collector_and_the_expo
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with run.collector(Settings.load(ROOT, {})) as url:
-        samples: list[dict[str, Any]] = [
-            {"service": "vibebox", "metric": "vibebox_active_connections", "set": 1},
-            {"service": "codex-clone", "metric": "codex_active_users", "set": 1},
-            {"service": "codesync", "metric": "sessions_active", "set": 1},
-            {
-                "service": "coderunner",
-                "metric": "coderunner_plan_distribution",
-                "set": 1,
-                "labels": {"plan_type": "free"},
-            },
-        ]
-        told = httpx.post(f"{url}/api/events", json=samples, trust_env=False)
-        assert told.json()["accepted"] == len(samples), told.text
         (tmp_path / "collector.prom").write_text(httpx.get(f"{url}/metrics", trust_env=False).text)
     monkeypatch.chdir(ROOT)
     paths = ["monitoring/prometheus/prometheus.yml"]
