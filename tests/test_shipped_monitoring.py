@@ -175,7 +175,7 @@ def test_every_alert_has_a_severity_that_is_routed_and_says_what_to_do() -> None
     alerts = [rule for rule in shipped() if "alert" in rule]
     for alert in alerts:
         own = alert["alert"] == "CheckDown"  # each check has its own severity, which the metric brings along
-        assert own or alert["labels"]["severity"] in {"critical", "warning", "info"}
+        assert own or alert["labels"]["severity"] in {"critical", "high", "warning", "medium", "info", "low"}
         assert {"summary", "description"} <= set(alert["annotations"]), alert["alert"]
 
 

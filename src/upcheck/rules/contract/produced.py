@@ -215,10 +215,11 @@ def _declared(metric: Declared, service: Service) -> list[Series]:
 
 
 def of_collector() -> list[Series]:
-    """The series that a collector of ours has of checks: one that is asked now need not have each of them."""
+    """The series that a collector of ours has of checks and services: one that is asked now may lack some of them."""
     from upcheck.metrics import FAMILIES  # prometheus_client's registry, which only this needs
+    from upcheck.recording import LAST
 
-    own = [family for family in FAMILIES if family.name.startswith("upcheck_")]
+    own = [family for family in (*FAMILIES, LAST) if family.name.startswith("upcheck_")]
     return [
         Series(family.name + end, "counter" if end else family.type, _labels_of(family, end), COLLECTOR)
         for family in own
