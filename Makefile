@@ -6,7 +6,7 @@ PACKAGE := --constraint constraints.txt --editable '.[dev]'
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help check run watch collector tools clean
+.PHONY: help check run watch demo collector tools clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 

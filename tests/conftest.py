@@ -18,6 +18,13 @@ pytest_plugins = ["pytester", "tests.databases"]
 ROOT = Path(__file__).parents[1]
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Have the tools before any test looks for them: which worker is the first to need one is chance."""
+    if not hasattr(session.config, "workerinput"):
+        with contextlib.suppress(tools.ToolError):  # each test that needs one will say so
+            tools.ensure(("promtool", "amtool", "prometheus", "alertmanager"), Settings.load(ROOT))
+
+
 @pytest.fixture(scope="session")
 def tool_paths() -> dict[str, Path]:
     """The real binaries, provided where this machine has none."""

@@ -63,7 +63,7 @@ def _sentences(path: Path, document: Any, error: ValidationError) -> Iterator[Do
     if error.validator == "required":
         for key in schema["required"]:
             if key not in instance:
-                yield DocumentError(path, f"lacks '{key}': {valid[key]['description']}", *mark)
+                yield DocumentError(path, f"lacks '{key}': {valid[key].get('description', 'text')}", *mark)
         return
     wanted = schema.get("description", error.message)
     name = f"{place[-1]}: " if place and isinstance(place[-1], str) else ""

@@ -216,7 +216,8 @@ KUMA = {
         monitor("dns", "dns", hostname="shop.example", dns_resolve_type="MX", dns_resolve_server="192.0.2.53",
                 port=53),
         monitor("grpc-keyword", "rpc", grpcUrl="shop.example:443", grpcServiceName="Orders", grpcEnableTls=True),
-        monitor("push", "nightly backup"),
+        monitor("push", "nightly backup", interval=86400, maxretries=1),
+        monitor("docker", "web", docker_container="web-1"),
         monitor("http", "off", url="http://x", active=False),
         monitor("http", "down", url="http://x", upsideDown=True),
         monitor("mqtt", "queue", hostname="x"),
@@ -230,7 +231,7 @@ def test_uptime_kuma(tmp_path: Path) -> None:
     found = checks(result, tmp_path)
     assert {name: check.kind for name, check in found.items()} == {
         "shop/front": "url", "word": "url", "json": "url", "db": "tcp", "ping": "icmp", "dns": "dns", "rpc": "grpc",
-        "nightly backup": "push",
+        "nightly backup": "push", "web": "docker",
     }  # fmt: skip
     front = found["shop/front"]
     assert (front.declaration.failure_threshold, front.declaration.success_threshold) == (3, 1)
@@ -239,11 +240,14 @@ def test_uptime_kuma(tmp_path: Path) -> None:
     assert (found["word"].expect["body"], found["word"].asking["method"]) == ("fine", "POST")
     assert found["dns"].asking == {"type": "MX", "server": "192.0.2.53:53"}
     assert found["rpc"].asking == {"service": "Orders", "tls": True}
+    assert found["nightly backup"].asking == {"grace": "48h"}
+    assert found["web"].asking == {"container": "web-1"}
     assert left(result) == [
         "json: the query '$.a' of JSON: write it as a test in Python",
         "json: its headers are no JSON",
         "rpc: the method and the keyword: gRPC's own health check is asked",
         "nightly backup: the address that its job calls: the collector's /push/nightly-backup now",
+        "web: which engine it asks: this machine's, at unix:///var/run/docker.sock, is taken",
         "off: it is not active",
         "down: upside down: write it as a test in Python",
         "queue: nothing here is a monitor of type mqtt",

@@ -24,7 +24,7 @@ def test_a_server(serve: Serve, ask: Ask, parts: tuple[bytes, ...]) -> None:
     where = place(serve(talk))
     held(ask(Ssh(where)))
     failed(ask(Ssh(where, banner="dropbear")), Reason.UNEXPECTED_ANSWER)
-    assert heard.get(timeout=5) == b"SSH-2.0-upcheck\r\n"
+    assert b"SSH-2.0-upcheck\r\n" in (heard.get(timeout=5), heard.get(timeout=5)), "the other was refused"
 
 
 @pytest.mark.parametrize(

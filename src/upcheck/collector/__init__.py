@@ -22,7 +22,7 @@ from upcheck.documents import DocumentError
 from upcheck.health import Health, metrics_component, system_component
 from upcheck.metrics import CheckMetrics
 from upcheck.recording import Recorder
-from upcheck.settings import here
+from upcheck.settings import SettingsError, here
 from upcheck.system import Clock, SystemCollector
 from upcheck.system.own import OwnProcess
 
@@ -67,11 +67,14 @@ class Collector:
         can't be read.
         """
         self._clock = clock
-        self._refused: EnvironmentVariableError | DocumentError | None = None
+        self._refused: EnvironmentVariableError | DocumentError | SettingsError | None = None
         settings = here()
         self._probes = probes or settings.probes
         self._reports = Reports(settings.push)
-        self._reach = reach(settings.probe_networks if probe_networks is None else probe_networks)
+        try:
+            self._reach = reach(settings.probe_networks if probe_networks is None else probe_networks)
+        except SettingsError as error:
+            self._reach, self._refused = reach(""), error
         self.environment, self.recorder = environment or Environment(), Recorder([])
         try:
             self.environment = environment or Environment.read(os.environ)

@@ -27,6 +27,7 @@ from upcheck.collector.environment import EnvironmentVariableError
 from upcheck.collector.reloaded import FileError, Reloaded
 from upcheck.documents import DocumentError
 from upcheck.redaction import redacted
+from upcheck.settings import SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +67,7 @@ def serve(collector: Collector, argv: Sequence[str] | None = None) -> None:
             rules.token = Reloaded(partial(token_file, options.token_file))
         if options.web_config:
             rules.web = _web_config(options.web_config)
-    except (DocumentError, EnvironmentVariableError, FileError) as error:
+    except (DocumentError, EnvironmentVariableError, FileError, SettingsError) as error:
         raise _refusal(str(error), _WRONG) from None
     collector.sampling.every("system", options.sample_interval)
     try:

@@ -117,10 +117,17 @@ def _grpc(carried: Carried, name: str, monitor: Monitor) -> Entry:
     return {"grpc": asked | ({"service": monitor["grpcServiceName"]} if monitor.get("grpcServiceName") else {})}
 
 
-def _push(carried: Carried, name: str, _: Monitor) -> Entry:
+def _docker(carried: Carried, name: str, monitor: Monitor) -> Entry:
+    carried.leave(name, "which engine it asks: this machine's, at unix:///var/run/docker.sock, is taken")
+    return {"docker": {"engine": "unix:///var/run/docker.sock", "container": monitor.get("docker_container")}}
+
+
+def _push(carried: Carried, name: str, monitor: Monitor) -> Entry:
     job = re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:100]
     carried.leave(name, f"the address that its job calls: the collector's /push/{job} now")
-    return {"push": job}
+    # As Kuma waits: for the next report, and as often again as it retries.
+    late = float(monitor.get("interval") or 60) * (1 + int(monitor.get("maxretries") or 0))
+    return {"push": {"name": job, "grace": duration(late)}}
 
 
 def _database(kind: str) -> Callable[[Carried, str, Monitor], Entry]:
@@ -146,7 +153,7 @@ _MAKERS: Mapping[str, Callable[[Carried, str, Monitor], Entry]] = {
     "dns": _dns,
     "grpc-keyword": _grpc,
     "push": _push,
-    "docker": lambda _, __, monitor: {"docker": monitor.get("docker_container")},
+    "docker": _docker,
     "postgres": _database("postgres"),
     "mysql": _database("mysql"),
     "redis": _database("redis"),

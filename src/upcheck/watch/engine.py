@@ -238,8 +238,12 @@ class Engine:
                     return
             if entry.attempt > 1:
                 result = replace(result, facts={**result.facts, "attempts": entry.attempt})
+        # An extra run that tells what is known anyway would count for more than the others in every figure.
+        repeats = entry is not None and entry.extra and self._board.outcome(result.check) is result.outcome
+        if entry is not None and entry.running:
             self._schedule.ended(entry)
-        for one in self._causes.take(result):
+        told = [one for one in self._causes.take(result) if not repeats or one.check != result.check]
+        for one in told:
             self._tell(one)
         if self._causes.awaited:
             self._schedule.hasten(self._causes.awaited, time.monotonic())

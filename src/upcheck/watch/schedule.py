@@ -44,6 +44,7 @@ class Entry:
     running: bool = False
     planned: float = 0.0  # when the run under way was due
     attempt: int = 1
+    extra: bool = False  # the run under way was asked for by another check's failure
     removed: bool = False
 
 
@@ -105,13 +106,13 @@ class Schedule:
         for key in keys:
             entry = self.entries.get(key)
             if entry is not None and not entry.running and entry.due > now:
-                entry.due = now
+                entry.due, entry.extra = now, True
                 entry.slot -= entry.every
                 self._push(entry)
 
     def ended(self, entry: Entry) -> None:
         """The run of *entry* is over."""
-        entry.running = False
+        entry.running = entry.extra = False
         entry.attempt = 1
 
     def retry(self, entry: Entry, now: float) -> float | None:
