@@ -155,6 +155,7 @@ scrape_configs:
   - {job_name: rpc, params: {module: [rpc]}, static_configs: [{targets: ["shop.example:443"]}]}
   - {job_name: odd, params: {module: [odd]}, static_configs: [{targets: [x]}]}
   - {job_name: gone, params: {module: [gone]}, static_configs: [{targets: [x]}]}
+  - {job_name: files, params: {module: [web]}, file_sd_configs: [{files: ["*.json"]}]}
   - {job_name: node, static_configs: [{targets: ["a:9100"]}]}
 """
 
@@ -192,6 +193,7 @@ def test_blackbox(tmp_path: Path) -> None:
         "web: shop.example: the password: set AUTHORIZATION to 'Basic' and base64 of user:password",
         "odd: x: module odd: nothing here is a prober 'smoke'",
         "gone: x: there is no module gone",
+        "files: the targets that are discovered (file_sd_configs)",
         "unused: a module that no scrape_config asks for, so there is no target",
     ):
         assert sentence in told
@@ -243,6 +245,7 @@ def test_uptime_kuma(tmp_path: Path) -> None:
     assert found["nightly backup"].asking == {"grace": "48h"}
     assert found["web"].asking == {"container": "web-1"}
     assert left(result) == [
+        "shop: a group: it is in the names of its checks",
         "json: the query '$.a' of JSON: write it as a test in Python",
         "json: its headers are no JSON",
         "rpc: the method and the keyword: gRPC's own health check is asked",

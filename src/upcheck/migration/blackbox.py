@@ -21,7 +21,10 @@ def carry(modules: Any, prometheus: Any) -> Carried:
     if not isinstance(modules, dict) or not isinstance(modules.get("modules"), dict):
         raise ImportedError("no modules of blackbox_exporter: it has no mapping `modules`")
     carried, used = Carried(), set()
-    for job, name, target, interval in targets(prometheus):
+    asked = list(targets(prometheus))
+    for job, found in discovered(prometheus):
+        carried.leave(job, f"the targets that are discovered ({found})")
+    for job, name, target, interval in asked:
         module = modules["modules"].get(name)
         if not isinstance(module, dict):
             carried.leave(f"{job}: {target}", f"there is no module {name}")
@@ -47,6 +50,14 @@ def targets(prometheus: Any) -> Iterator[tuple[str, str, str, str]]:
             module = (group.get("labels") or {}).get("__param_module", asked[0])
             for target in group.get("targets") or []:
                 yield job.get("job_name", "blackbox"), module, str(target), job.get("scrape_interval", every)
+
+
+def discovered(prometheus: Any) -> Iterator[tuple[str, str]]:
+    """The jobs that ask for a module of targets which are discovered, and how."""
+    for job in prometheus["scrape_configs"]:
+        found = sorted(key for key in job if str(key).endswith("_sd_configs"))
+        if found and (job.get("params") or {}).get("module"):
+            yield job.get("job_name", "blackbox"), ", ".join(found)
 
 
 def _check(carried: Carried, name: str, key: str, module: Mapping[str, Any], target: str, interval: str) -> None:

@@ -33,6 +33,7 @@ def carry(document: Any) -> Carried:
 def _monitor(carried: Carried, name: str, monitor: Monitor) -> None:
     kind = str(monitor.get("type"))
     if kind == "group":
+        carried.leave(name, "a group: it is in the names of its checks")
         return
     if monitor.get("active") in (False, 0):
         carried.leave(name, "it is not active")
