@@ -311,4 +311,4 @@ def test_slow_probes_hold_up_nothing_else(serve: Serve, modules: Path) -> None:
 
 def test_networks_that_are_none_are_refused(modules: Path) -> None:
     with pytest.raises(SettingsError, match=r"probe_networks: .*expected networks such as 10\.0\.0\.0/8"):
-        Collector(probes=modules, probe_networks="10.0.0.1/8")
+        _ = Collector(probes=modules, probe_networks="10.0.0.1/8").app

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,10 @@ class Sink:
 
             def log_message(self, *arguments: object) -> None: ...
 
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 512  # all at once: what finds no place is told again a minute later
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
 
@@ -194,7 +197,7 @@ def test_inhibition_and_intervals_as_alertmanager_has_them(
     assert 10 < sum(one.labels.get("timed", "").endswith("mute") and one.receivers == [] for one in ours) < 50
     with serving(argv, url, tmp_path / "log"), httpx.Client(base_url=url, trust_env=False) as client:
         assert client.post("/api/v2/alerts", json=[{"labels": one} for one in alerts]).status_code == 200
-        wait_for(lambda: sink.told >= wanted, lambda: f"lacking {wanted - sink.told}", 20)
+        wait_for(lambda: sink.told >= wanted, lambda: f"lacking {wanted - sink.told}", 40)
         time.sleep(1)  # for what should not come, too
         theirs = {one["labels"]["id"]: one for one in client.get("/api/v2/alerts").json()}
     by_fingerprint = {one["fingerprint"]: one["labels"] for one in theirs.values()}
