@@ -49,7 +49,7 @@ FLOORS = {
         "components",
         "blackbox",
     ],
-    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration", "demo"],
+    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration", "demo", "drill"],
     "doors": ["cli"],
 }
 FLOOR = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}

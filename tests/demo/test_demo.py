@@ -77,7 +77,7 @@ def test_a_series_for_every_metric_of_every_service_is_in_prometheus() -> None:
 @pytest.mark.usefixtures("tool_paths")
 def test_a_collector_that_is_gone_is_told() -> None:
     with stage(SETTINGS, [SCENARIOS["codesync"]], 1.0) as made:
-        gone = type(made)("http://127.0.0.1:1", made.prometheus, 1.0, made.traffics, made.host, made.exporter)
+        gone = type(made)("http://127.0.0.1:1", made.prometheus, 1.0, made.traffics, made.host, {})
         with pytest.raises(DemoError, match="the collector takes no events: Connection refused"):
             gone.play(0.01)
 

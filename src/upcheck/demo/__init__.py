@@ -19,7 +19,6 @@ from typing import Any
 import yaml
 
 from upcheck import documents, run
-from upcheck.demo.exporter import Exporter
 from upcheck.demo.host import Host
 from upcheck.demo.scenario import Scenario
 from upcheck.demo.traffic import Traffic
@@ -29,6 +28,7 @@ from upcheck.prometheus import Prometheus
 from upcheck.rules.promql import duration
 from upcheck.rules.timelapse import Lapse
 from upcheck.servers import prometheus
+from upcheck.servers.exporter import Exporter
 from upcheck.settings import Settings
 
 INTERVAL = 15.0  # seconds of the time that is played: how often is scraped and evaluated, as in what ships
@@ -48,7 +48,7 @@ class Stage:
     factor: float
     traffics: Sequence[Traffic]
     host: Host
-    exporter: Exporter
+    exported: dict[str, float]  # the series of other exporters
 
     def fault(self, *names: str) -> None:
         """From now on these faults are there, of those services that have them, and no others."""
@@ -81,7 +81,8 @@ class Stage:
 
     def _tell(self, span: float) -> int:
         plays = [traffic.play for traffic in self.traffics]
-        self.exporter.series = {name: value for play in plays for name, value in play.exporters.items()}
+        for play in plays:
+            self.exported.update(play.exporters)
         self.host.cpu = max([play.host.get("cpu", 0.2) for play in plays])
         self.host.memory = max([play.host.get("memory", 0.4) for play in plays])
         events = [event for traffic in self.traffics for event in traffic.batch(span)]
@@ -106,6 +107,7 @@ def stage(settings: Settings, scenarios: Sequence[Scenario], factor: float = 60.
 
     Raises DemoError, DocumentError, run.RunError, ServerError.
     """
+    exported: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="upcheck-demo-") as name:
         folder = Path(name)
         said = {
@@ -116,14 +118,14 @@ def stage(settings: Settings, scenarios: Sequence[Scenario], factor: float = 60.
         }
         with (
             Host(folder / "proc", factor) as host,
-            Exporter() as exporter,
+            Exporter(lambda path: "".join(f"{name} {value!r}\n" for name, value in list(exported.items()))) as exporter,
             run.collector(settings, **said) as collector,
         ):
             lapse = Lapse(factor, wall_clock=True)
             file = _configuration(settings, lapse, folder, [collector.removeprefix("http://"), exporter.address])
             with prometheus(settings, file, folder / "data", *lapse.flags()) as url:
                 traffics = [Traffic(scenario) for scenario in scenarios]
-                yield Stage(collector, url, factor, traffics, host, exporter)
+                yield Stage(collector, url, factor, traffics, host, exported)
 
 
 def _configuration(settings: Settings, lapse: Lapse, folder: Path, targets: Sequence[str]) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from upcheck.cli.rules.contract import contract
+from upcheck.cli.rules.drill import drill
 from upcheck.cli.rules.proof import coverage, mutate
 from upcheck.cli.rules.tests import test
 
@@ -19,8 +20,9 @@ def rules() -> None:
       upcheck rules coverage                          what no test has seen
       upcheck rules mutate --fail-under 0.95          which mistakes no test would notice
       upcheck rules contract monitoring rules_tests   what no exporter produces
+      upcheck rules drill                             each alert, to the bytes that its receivers get
     """
 
 
-for command in (test, coverage, mutate, contract):
+for command in (test, coverage, mutate, contract, drill):
     rules.add_command(command)

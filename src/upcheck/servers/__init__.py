@@ -50,7 +50,7 @@ def _server(settings: Settings, name: str, data: Path, *flags: str) -> Iterator[
     found = tools.find(name, settings)
     if found is None:
         raise ServerError(f"there is no {name}: type `upcheck tools install`")
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     data.mkdir(parents=True, exist_ok=True)
     log = data.with_name(f"{data.name}.log")
     with log.open("wb") as output:
@@ -68,7 +68,8 @@ def _server(settings: Settings, name: str, data: Path, *flags: str) -> Iterator[
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of loopback that nobody has at this moment."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])
 

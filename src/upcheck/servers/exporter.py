@@ -1,23 +1,22 @@
-"""A stand-in for the exporters of other systems: series with the values that they are said to have."""
+"""A stand-in for exporters: pages of series, as they are said to be at the moment of the scrape."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
 
 class Exporter:
-    """Serves *series*, names with labels as Prometheus writes them, on a free port of loopback within `with`."""
+    """Serves *page*, asked with the path of each scrape, on a free port of loopback within `with`."""
 
-    def __init__(self) -> None:
-        self.series: Mapping[str, float] = {}
-        exporter = self
-
+    def __init__(self, page: Callable[[str], str]) -> None:
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_GET(self) -> None:
-                body = "".join(f"{name} {value!r}\n" for name, value in exporter.series.items()).encode()
+                body = page(self.path).encode()
                 self.send_response(200)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))
@@ -28,11 +27,13 @@ class Exporter:
                 """Nobody reads it."""
 
         class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
             def handle_error(self, request: object, client_address: object) -> None:
                 """A scrape that was given up, as its deadline is short in a time-lapse."""
 
         self._server = Server(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
