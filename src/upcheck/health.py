@@ -65,6 +65,10 @@ class ComponentHealth:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+class UnhealthyError(Exception):
+    """Raised by a component that is unhealthy: its words are the error, without the name of a type before them."""
+
+
 class _Failed(Exception):
     """Tells the circuit breaker that a component raised, or did not answer."""
 
@@ -304,7 +308,8 @@ def _answer(function: Callable[[], object]) -> _Answer:
 
 
 def _raised(error: BaseException) -> _Answer:
-    return _Answer(Status.UNHEALTHY, error=redacted(f"{type(error).__name__}: {error}")[:_LONGEST_ERROR])
+    words = str(error) if isinstance(error, UnhealthyError) else f"{type(error).__name__}: {error}"
+    return _Answer(Status.UNHEALTHY, error=redacted(words)[:_LONGEST_ERROR])
 
 
 def _read(finding: object) -> _Answer:
