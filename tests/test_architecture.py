@@ -36,6 +36,7 @@ FLOORS = {
         "history",
         "probes",
         "recording",
+        "servers",
     ],
     "judgement": [
         "rules",

@@ -33,7 +33,7 @@ class Settings:
     """What a monitoring repo says of itself. Paths are absolute, resolved against *root*; *retention* is in seconds.
 
     *probes* is the modules file of the collector's /probe, *probe_networks* what it may ask, apart by blanks;
-    *push* is the folder of the reports of jobs.
+    *push* is the folder of the reports of jobs, *procfs* the /proc of the host that the collector tells of.
     """
 
     root: Path
@@ -45,6 +45,7 @@ class Settings:
     probes: Path = Path("monitoring/exporters/blackbox.yml")
     probe_networks: str = ""
     push: Path = Path(".upcheck/push")
+    procfs: Path = Path("/proc")
     retention: float = 30 * 86400.0
     tools: Path = Path(".tools")
     sla_source: str = ""

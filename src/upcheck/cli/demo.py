@@ -1,4 +1,4 @@
-"""`upcheck demo`: made-up traffic through the real collector and Prometheus."""
+"""`upcheck demo`: made-up traffic through the real collector and Prometheus, in a time-lapse."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from upcheck.cli.repo import settings_here
 from upcheck.settings import nearest
 
 if TYPE_CHECKING:
-    from upcheck.catalog import Service
     from upcheck.demo import Stage
+    from upcheck.demo.scenario import Scenario
     from upcheck.prometheus import Sample
+    from upcheck.settings import Settings
+
+_COMMON = ("__name__", "alertname", "alertstate", "job", "instance")
+_LEAD = 360.0  # seconds of the time that is played before something goes wrong, so that all rates are known
+_PATIENCE = 10.0  # seconds of ours that this may take
 
 
 @click.command()
@@ -21,63 +26,89 @@ if TYPE_CHECKING:
 @click.option(
     "--fault", "faults", multiple=True, metavar="NAME", help="Have something go wrong; --fault list tells what."
 )
-@click.option("--for", "span", default="1h", metavar="TIME", show_default=True, help="End after TIME.")
-def demo(service: str, faults: tuple[str, ...], span: str) -> None:
+@click.option("--speed", type=click.FloatRange(1, 120), default=60, show_default=True, help="Seconds that pass in one.")
+@click.option("--for", "span", default="1h", metavar="TIME", show_default=True, help="End after TIME of ours.")
+def demo(service: str, faults: tuple[str, ...], speed: float, span: str) -> None:
     """Watch a service of the catalogue, or all, without having one.
 
-    Made-up traffic is recorded by the collector, which a real Prometheus scrapes; it loads the rules that ship.
+    Made-up traffic is recorded by the collector, which a real Prometheus scrapes; it loads the rules that ship, in a
+    time-lapse: at 60, an alert that waits five minutes fires in five seconds.
 
     \b
     Examples:
-      upcheck demo coderunner                    until Ctrl-C
-      upcheck demo all --fault error-rate        what happens to the alerts
-      upcheck demo vibebox --for 30s
+      upcheck demo coderunner                     until Ctrl-C
+      upcheck demo vibebox --fault brute-force    what happens to the alerts
+      upcheck demo all --fault list               what can go wrong
     """
-    from upcheck import catalog, run
+    from upcheck import run
     from upcheck.declaration import seconds
     from upcheck.demo import DemoError, stage
-    from upcheck.demo.traffic import FAULTS, Traffic
     from upcheck.documents import DocumentError
     from upcheck.prometheus import PrometheusError
+    from upcheck.servers import ServerError
 
-    if "list" in faults:
-        for name, says in FAULTS.items():
-            click.echo(f"{name:<12} {says}")
-        return
-    for fault in set(faults) - FAULTS.keys():
-        raise click.UsageError(f"--fault {fault}: there is none{nearest(fault, FAULTS)}")
     settings = settings_here()
     try:
+        scenarios = _chosen(settings, service)
+        if "list" in faults:
+            _list(scenarios)
+            return
+        _known(scenarios, faults)
         end = time.monotonic() + seconds(span)
-        services = _chosen(catalog.load_all(settings.monitoring / "services"), service)
-        with stage(settings) as made:
-            traffics = [Traffic(one, faults) for one in services]
-            _introduce(made, services)
+        with stage(settings, scenarios, speed) as made:
+            _introduce(made)
+            made.play(min(_LEAD / speed, _PATIENCE))
+            _told("fault" if faults else "healthy", ", ".join(faults), "red" if faults else "green")
+            made.fault(*faults)
             seen: dict[str, str] = {}
             while time.monotonic() < end:
-                made.tell(traffics)
                 seen = _changes(made, seen)
-                time.sleep(1.0)
+                made.play(0.5)
     except ValueError as error:
         raise click.UsageError(f"--for: {error}") from None
-    except (DemoError, DocumentError, PrometheusError, run.RunError) as error:
+    except (DemoError, DocumentError, PrometheusError, ServerError, run.RunError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         click.echo()
 
 
-def _chosen(services: list[Service], name: str) -> list[Service]:
+def _chosen(settings: Settings, name: str) -> list[Scenario]:
+    from upcheck import catalog
+    from upcheck.demo import scenario
+
+    services = catalog.load_all(settings.monitoring / "services")
     chosen = [one for one in services if name in ("all", one.name)]
     if not chosen:
         raise click.UsageError(f"there is no service '{name}'{nearest(name, [one.name for one in services])}")
-    return chosen
+    return [scenario.load(one, settings.monitoring / "demo") for one in chosen]
 
 
-def _introduce(made: Stage, services: list[Service]) -> None:
-    count = sum(len(one.metrics) for one in services)
+def _known(scenarios: list[Scenario], faults: tuple[str, ...]) -> None:
+    known = {name for one in scenarios for name in one.faults}
+    for fault in set(faults) - known:
+        of = scenarios[0].service.name if len(scenarios) == 1 else "no service"
+        says = "has none" if len(scenarios) == 1 else "has it"
+        raise click.UsageError(f"--fault {fault}: {of} {says}{nearest(fault, known)}")
+
+
+def _list(scenarios: list[Scenario]) -> None:
+    width = max((len(name) for one in scenarios for name in one.faults), default=0)
+    for one in scenarios:
+        click.secho(one.service.name, bold=True)
+        for fault in one.faults.values():
+            click.echo(f"  {fault.name:<{width}}  {fault.about}")
+            click.echo(f"  {'':<{width}}  {click.style(', '.join(fault.alerts), dim=True)}")
+
+
+def _introduce(made: Stage) -> None:
+    services = [traffic.scenario.service for traffic in made.traffics]
     click.echo(f"collector    {made.collector}/metrics")
     click.echo(f"prometheus   {made.prometheus}/alerts")
-    click.echo(f"traffic      {', '.join(one.name for one in services)}: {count} metrics; Ctrl-C ends it")
+    click.echo(
+        f"traffic      {', '.join(one.name for one in services)}: {sum(len(one.metrics) for one in services)} metrics"
+    )
+    if made.factor > 1:
+        click.echo(f"time-lapse   {made.factor:g}x: five minutes pass in {300 / made.factor:.3g} s; Ctrl-C ends it")
 
 
 def _changes(made: Stage, seen: dict[str, str]) -> dict[str, str]:
@@ -85,13 +116,15 @@ def _changes(made: Stage, seen: dict[str, str]) -> dict[str, str]:
     from upcheck.prometheus import Prometheus
 
     now = {_named(sample): sample.labels["alertstate"] for sample in Prometheus(made.prometheus).query("ALERTS")}
-    clock = time.strftime("%H:%M:%S")
     for name in sorted(now.keys() | seen.keys()):
         state = now.get(name, "inactive")
         if state != seen.get(name, "inactive"):
-            colour = {"firing": "red", "pending": "yellow"}.get(state, "green")
-            click.echo(f"{clock}  {click.style(f'{state:<9}', colour)} {name}")
+            _told(state, name, {"firing": "red", "pending": "yellow"}.get(state, "green"))
     return now
+
+
+def _told(state: str, what: str, colour: str) -> None:
+    click.echo(f"{time.strftime('%H:%M:%S')}  {click.style(f'{state:<9}', colour)} {what}".rstrip())
 
 
 def _named(sample: Sample) -> str:
@@ -99,6 +132,3 @@ def _named(sample: Sample) -> str:
     own = {key: value for key, value in sample.labels.items() if key not in _COMMON}
     labels = ", ".join(f"{key}={value}" for key, value in sorted(own.items()))
     return f"{sample.labels['alertname']}  {labels}".rstrip()
-
-
-_COMMON = ("__name__", "alertname", "alertstate", "job", "instance")

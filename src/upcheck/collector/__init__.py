@@ -84,7 +84,7 @@ class Collector:
         components = components or (settings.root / settings.health if settings.health else None)
         said = self.environment
         self.registry = Registry()
-        self.system = SystemCollector(clock=clock)
+        self.system = SystemCollector(proc=settings.procfs, clock=clock)
         self.process = OwnProcess()
         self.sampling = self.sample = Sampling(
             self.system,

@@ -1,31 +1,38 @@
 """A demonstration that is real: made-up traffic, the repo's own collector, and Prometheus with the rules that ship.
 
-Traffic ── POST /api/events ──> collector.py ── /metrics ──> prometheus (monitoring/prometheus/rules) ── its pages
+Traffic ── POST /api/events ──> collector.py ── /metrics ──┐
+Host ───── files of /proc ────────^                        ├─> prometheus (the rules, in a time-lapse) ── ALERTS
+Exporter ─ the series of other exporters ──────────────────┘
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from upcheck import run, tools
+from upcheck import documents, run
+from upcheck.demo.exporter import Exporter
+from upcheck.demo.host import Host
+from upcheck.demo.scenario import Scenario
 from upcheck.demo.traffic import Traffic
 from upcheck.probes import ProbeFailure
 from upcheck.probes.http import Request, fetch
+from upcheck.prometheus import Prometheus
+from upcheck.rules.promql import duration
+from upcheck.rules.timelapse import Lapse
+from upcheck.servers import prometheus
 from upcheck.settings import Settings
 
-START = 20.0  # seconds that Prometheus may take
-SCRAPE = "2s"
-TICK = 1.0  # seconds between two batches of events
+INTERVAL = 15.0  # seconds of the time that is played: how often is scraped and evaluated, as in what ships
+TICK = 0.1  # seconds between two batches of events, at most
 
 
 class DemoError(Exception):
@@ -34,14 +41,53 @@ class DemoError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What runs: the addresses of the collector and of Prometheus."""
+    """What runs: the addresses of the collector and of Prometheus, and what is played there."""
 
     collector: str
     prometheus: str
+    factor: float
+    traffics: Sequence[Traffic]
+    host: Host
+    exporter: Exporter
 
-    def tell(self, traffics: Sequence[Traffic]) -> int:
-        """Have each of *traffics* tell a batch of events to the collector; how many were taken. Raises DemoError."""
-        events = [event for traffic in traffics for event in traffic.batch()]
+    def fault(self, *names: str) -> None:
+        """From now on these faults are there, of those services that have them, and no others."""
+        for traffic in self.traffics:
+            traffic.play = traffic.scenario.play(names)
+
+    def play(self, span: float) -> int:
+        """Have all happen that happens in *span* seconds of ours; how many events there were. Raises DemoError."""
+        end, events = time.monotonic() + span, 0
+        last = time.monotonic()
+        while last < end:
+            time.sleep(max(0.0, min(TICK, end - last)))
+            now = time.monotonic()
+            events += self._tell((now - last) * self.factor)
+            last = now
+        return events
+
+    def until(self, alerts: Iterable[str], span: float = 3600.0) -> set[str]:
+        """Play until all *alerts* fire, or for *span* seconds of the time that is played; the names that fire then.
+
+        Raises DemoError, PrometheusError.
+        """
+        wanted, end = set(alerts), time.monotonic() + span / self.factor
+        api = Prometheus(self.prometheus)
+        while True:
+            firing = {one.labels["alertname"] for one in api.query('ALERTS{alertstate="firing"}')}
+            if wanted <= firing or time.monotonic() > end:
+                return firing
+            self.play(0.5)
+
+    def _tell(self, span: float) -> int:
+        plays = [traffic.play for traffic in self.traffics]
+        self.exporter.series = {name: value for play in plays for name, value in play.exporters.items()}
+        self.host.cpu = max([play.host.get("cpu", 0.2) for play in plays])
+        self.host.memory = max([play.host.get("memory", 0.4) for play in plays])
+        events = [event for traffic in self.traffics for event in traffic.batch(span)]
+        return self._send(events) if events else 0
+
+    def _send(self, events: list[dict[str, Any]]) -> int:
         headers = (("Content-Type", "application/json"),)
         request = Request(f"{self.collector}/api/events", "POST", headers, json.dumps(events).encode())
         try:
@@ -55,54 +101,45 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(settings: Settings) -> Iterator[Stage]:
-    """The collector and Prometheus on free ports, for as long as the block lasts. Raises DemoError, run.RunError."""
-    found = tools.find("prometheus", settings)
-    if found is None:
-        raise DemoError("there is no prometheus: type `upcheck tools install`")
-    with (
-        tempfile.TemporaryDirectory(prefix="upcheck-demo-") as folder,
-        run.collector(settings, UPCHECK_HISTORY=f"{folder}/history.sqlite") as collector,  # no checks of ours in it
-    ):
-        file = Path(folder, "prometheus.yml")
-        file.write_text(configuration(settings, collector.removeprefix("http://")))
-        url = f"http://127.0.0.1:{_free_port()}"
-        argv = [
-            str(found.path), f"--config.file={file}", f"--storage.tsdb.path={folder}/data",
-            f"--web.listen-address={url.removeprefix('http://')}", "--log.level=warn",
-        ]  # fmt: skip
-        with Path(folder, "log").open("wb") as log:
-            process = subprocess.Popen(argv, stdout=log, stderr=log)
-        try:
-            _wait(process, url, Path(folder, "log"))
-            yield Stage(collector, url)
-        finally:
-            process.terminate()
-            process.wait()
+def stage(settings: Settings, scenarios: Sequence[Scenario], factor: float = 60.0) -> Iterator[Stage]:
+    """The collector and Prometheus on free ports, for as long as the block lasts; *factor* seconds pass in one.
+
+    Raises DemoError, DocumentError, run.RunError, ServerError.
+    """
+    with tempfile.TemporaryDirectory(prefix="upcheck-demo-") as name:
+        folder = Path(name)
+        said = {
+            "UPCHECK_HISTORY": str(folder / "history.sqlite"),  # no checks of ours in it
+            "UPCHECK_PROCFS": str(folder / "proc"),
+            "METRICS_SYSTEM_INTERVAL": f"{max(100.0, INTERVAL / factor * 1000):.0f}",
+            "HEALTH_CHECK_INTERVAL": f"{max(100.0, INTERVAL / factor * 1000):.0f}",
+        }
+        with (
+            Host(folder / "proc", factor) as host,
+            Exporter() as exporter,
+            run.collector(settings, **said) as collector,
+        ):
+            lapse = Lapse(factor, wall_clock=True)
+            file = _configuration(settings, lapse, folder, [collector.removeprefix("http://"), exporter.address])
+            with prometheus(settings, file, folder / "data", *lapse.flags()) as url:
+                traffics = [Traffic(scenario) for scenario in scenarios]
+                yield Stage(collector, url, factor, traffics, host, exporter)
 
 
-def configuration(settings: Settings, collector: str) -> str:
-    """A Prometheus configuration that scrapes *collector* alone, and loads all rules of the repo."""
+def _configuration(settings: Settings, lapse: Lapse, folder: Path, targets: Sequence[str]) -> Path:
+    """A configuration of Prometheus that scrapes *targets*, and has all rules of the repo in the time-lapse."""
+    for file in sorted((settings.monitoring / "prometheus/rules").glob("*.yml")):
+        made = lapse.rules(documents.load(file))
+        Path(folder, f"rules-{file.name}").write_text(json.dumps(made), encoding="utf-8")  # JSON is YAML
+    every = duration(lapse.duration(INTERVAL))
     document = {
-        "global": {"scrape_interval": SCRAPE, "evaluation_interval": SCRAPE},
-        "rule_files": [str(settings.monitoring / "prometheus/rules/*.yml")],
-        "scrape_configs": [{"job_name": "collector", "static_configs": [{"targets": [collector]}]}],
+        "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
+        "rule_files": [str(folder / "rules-*.yml")],
+        "scrape_configs": [
+            {"job_name": job, "honor_labels": True, "static_configs": [{"targets": [target]}]}
+            for job, target in zip(("collector", "exporters"), targets, strict=True)
+        ],
     }
-    return yaml.safe_dump(document, sort_keys=False)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Until Prometheus is ready. Raises DemoError."""
-    end = time.monotonic() + START
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(ProbeFailure):  # not yet
-            if fetch(Request(f"{url}/-/ready", deadline=1.0)).is_success:
-                return
-        time.sleep(0.1)
-    told = log.read_text(errors="replace").strip().splitlines()
-    raise DemoError(f"prometheus did not get ready: {told[-1] if told else 'it says nothing'}")
+    path = folder / "prometheus.yml"
+    path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return path

@@ -3,57 +3,79 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
-from upcheck.catalog import Event, Field, Metric, Service
+from upcheck.catalog import Event, Field, Metric
+from upcheck.demo.scenario import Row, Scenario
 
-# What can go wrong: how a field's type is told then. Whatever has such a field shows it.
-FAULTS: Mapping[str, str] = {
-    "error-rate": "three of ten requests are answered with 500, and as many of all else fails",
-    "latency": "everything takes forty times as long",
-}
-SLOW = 40.0
-FAILING = 0.3
-_BAD = ("fail", "error", "denied", "timeout", "reject")
+RATE = 0.2  # of each kind of event, a second, where nothing else is said
+_BAD = ("fail", "error", "denied", "timeout", "reject", "cancel")
 
 
 class Traffic:
-    """What *service* tells from moment to moment, as `POST /api/events` takes it; the same for the same *seed*."""
+    """What a service tells from moment to moment, as `POST /api/events` takes it; the same for the same *seed*.
 
-    def __init__(self, service: Service, faults: Iterable[str] = (), seed: int = 1) -> None:
-        """*faults* are among FAULTS. Raises ValueError for another."""
-        self._service = service
-        self.faults = set(faults)
-        for fault in self.faults - FAULTS.keys():
-            raise ValueError(f"there is no fault '{fault}'; there are {', '.join(FAULTS)}")
+    What its scenario says nothing of is made up, and goes well.
+    """
+
+    def __init__(self, scenario: Scenario, seed: int = 1) -> None:
+        self.scenario = scenario
+        self.play = scenario.play()
+        self._service = scenario.service
         self._random = random.Random(seed)  # noqa: S311 - it makes up, it keeps no secret
-        reached = {record.metric for event in service.events.values() for record in event.records}
+        self._owed: defaultdict[str, float] = defaultdict(lambda: 1.0)  # so that each is told at once
+        reached = {record.metric for event in self._service.events.values() for record in event.records}
         self._others = [
-            metric for metric in service.metrics.values()
+            metric for metric in self._service.metrics.values()
             if metric.name not in reached and not (metric.source or metric.alias_of or metric.instead)
         ]  # fmt: skip
         self._makers: dict[str, Callable[[Field, Event], Any]] = {
             "text": self._text,
-            "http_status": lambda field, event: self._status(),
+            "http_status": lambda field, event: self._random.choice((200, 200, 200, 201, 404)),
             "seconds": lambda field, event: self._seconds(),
-            "boolean": lambda field, event: not self._fails(),
+            "boolean": lambda field, event: True,
             "bytes": lambda field, event: self._random.randrange(100, 50_000),
             "number": lambda field, event: round(self._random.uniform(1, 100), 3),
         }
 
-    def batch(self, times: int = 3) -> list[dict[str, Any]]:
-        """Some moments of traffic: each kind of event so many *times*, and each metric of no event once."""
-        told = [self._event(event) for event in self._service.events.values() for _ in range(times)]
-        return told + [self._record(metric) for metric in self._others]
+    def batch(self, span: float) -> list[dict[str, Any]]:
+        """What is told of *span* seconds."""
+        if self.play.silent:
+            return []
+        told = []
+        for event in self._service.events.values():
+            for number, row in enumerate(self.play.events.get(event.name, ({},))):
+                times = self._due(f"{event.name} {number}", float(row.get("rate", RATE)) * span)
+                told += [self._event(event, row) for _ in range(times)]
+        named = [self._service.metrics[name] for name in self.play.metrics]
+        others = [metric for metric in self._others if metric.name not in self.play.metrics]
+        return told + [self._record(metric, span) for metric in (*named, *others)]
 
-    def _event(self, event: Event) -> dict[str, Any]:
-        fields = {field.name: self._makers[field.type](field, event) for field in event.fields}
+    def _due(self, name: str, more: float) -> int:
+        """How many whole ones there are of what is owed."""
+        self._owed[name] += more
+        times = int(self._owed[name])
+        self._owed[name] -= times
+        return times
+
+    def _event(self, event: Event, row: Row) -> dict[str, Any]:
+        fields = {
+            field.name: self._taken(row[field.name]) if field.name in row else self._makers[field.type](field, event)
+            for field in event.fields
+        }
         return {"service": self._service.name, "event": event.name, **fields}
 
-    def _record(self, metric: Metric) -> dict[str, Any]:
+    def _taken(self, value: Any) -> Any:
+        return self._random.choice(value) if isinstance(value, list) else value
+
+    def _record(self, metric: Metric, span: float) -> dict[str, Any]:
+        said = self.play.metrics.get(metric.name)
         action = {"counter": "add", "gauge": "set"}.get(metric.type, "observe")
-        value = 1 if action == "add" else self._seconds()
+        value = (
+            (RATE if said is None else said) * span if action == "add" else self._seconds() if said is None else said
+        )
         labels = {label.name: self._random.choice(label.values or (f"some-{label.name}",)) for label in metric.labels}
         return {"service": self._service.name, "metric": metric.name, action: value, "labels": labels}
 
@@ -67,16 +89,8 @@ class Traffic:
             for value in label.values or ()
         ]
         values += [value for record in event.records for value in record.when.get(field.name, ())]
-        bad = [value for value in values if any(word in value.lower() for word in _BAD)]
-        good = [value for value in values if value not in bad] or values or [f"some-{field.name}"]
-        return self._random.choice(bad if bad and self._fails() else good)
-
-    def _fails(self) -> bool:
-        return self._random.random() < (FAILING if "error-rate" in self.faults else 0.01)
-
-    def _status(self) -> int:
-        return 500 if self._fails() else self._random.choice((200, 200, 200, 201, 404))
+        good = [value for value in values if not any(word in value.lower() for word in _BAD)]
+        return self._random.choice(good or values or [f"some-{field.name}"])
 
     def _seconds(self) -> float:
-        slower = SLOW if "latency" in self.faults else 1.0
-        return round(self._random.lognormvariate(-2.7, 0.5) * slower, 6)  # 67 ms, give or take
+        return round(self._random.lognormvariate(-2.7, 0.5), 6)  # 67 ms, give or take

@@ -1,0 +1,119 @@
+"""The demonstration, for real: documented metrics come to Prometheus, nothing fires, and each fault's alerts do."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from tests.conftest import ROOT
+from upcheck import catalog
+from upcheck.cli import main
+from upcheck.demo import DemoError, stage
+from upcheck.demo.scenario import Scenario, load
+from upcheck.prometheus import Prometheus
+from upcheck.settings import Settings
+
+SETTINGS = Settings.load(ROOT, {})
+SCENARIOS = {one.name: load(one, ROOT / "monitoring/demo") for one in catalog.load_all(ROOT / "monitoring/services")}
+FACTOR = 60.0
+LEAD = 6.0  # seconds in which all is well, so that every rate is known
+# Faults that would hide each other: one that is silent tells of no other, and 900 requests a second dilute errors.
+APART = {"vibebox": ["service-down"], "codex-clone": ["telemetry-lost", "api-rate"]}
+
+
+def together() -> list[tuple[Scenario, list[str]]]:
+    """Each service with faults that can be there at once."""
+    made = []
+    for name, scenario in SCENARIOS.items():
+        apart = APART.get(name, [])
+        made += [(scenario, [fault]) for fault in apart] + [
+            (scenario, [one for one in scenario.faults if one not in apart])
+        ]
+    return made
+
+
+def fired(scenario: Scenario, faults: list[str]) -> tuple[set[str], set[str]]:
+    """The alerts that fire when all is well, and when these faults are there."""
+    with stage(SETTINGS, [scenario], FACTOR) as made:
+        made.play(LEAD)
+        before = made.until(())
+        made.fault(*faults)
+        return before, made.until(alert for name in faults for alert in scenario.faults[name].alerts)
+
+
+@pytest.mark.usefixtures("tool_paths")
+def test_the_alerts_of_each_fault_fire_and_no_others() -> None:
+    plays = together()
+    assert sum(len(faults) for _, faults in plays) > 30
+    with ThreadPoolExecutor(len(plays)) as pool:  # they wait, most of the time
+        found = list(pool.map(lambda play: fired(*play), plays))
+    for (scenario, faults), (before, during) in zip(plays, found, strict=True):
+        assert before == set(), scenario.service.name
+        assert during == {alert for name in faults for alert in scenario.faults[name].alerts}, faults
+
+
+@pytest.mark.usefixtures("tool_paths")
+def test_a_series_for_every_metric_of_every_service_is_in_prometheus() -> None:
+    wanted = {
+        metric.name if metric.type != "histogram" else f"{metric.name}_count"
+        for scenario in SCENARIOS.values() for metric in scenario.service.metrics.values()
+    }  # fmt: skip
+    assert len(wanted) > 70
+    with stage(SETTINGS, list(SCENARIOS.values()), FACTOR) as made:
+        api, end, found = Prometheus(made.prometheus), time.monotonic() + 30, set[str]()
+        while not wanted <= found and time.monotonic() < end:
+            made.play(0.5)
+            found = {one.labels["__name__"] for one in api.query('count by (__name__) ({job="collector"})')}
+        assert wanted - found == set()
+        assert not any(name.startswith("Check") for name in made.until(())), "no checks of ours"
+        host = httpx.get(f"{made.collector}/metrics", trust_env=False).text
+        assert "node_memory_MemTotal_bytes 17179869184" in host, "the host is made up"
+
+
+@pytest.mark.usefixtures("tool_paths")
+def test_a_collector_that_is_gone_is_told() -> None:
+    with stage(SETTINGS, [SCENARIOS["codesync"]], 1.0) as made:
+        gone = type(made)("http://127.0.0.1:1", made.prometheus, 1.0, made.traffics, made.host, made.exporter)
+        with pytest.raises(DemoError, match="the collector takes no events: Connection refused"):
+            gone.play(0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["codrunner"], "there is no service 'codrunner'; did you mean 'coderunner'?"),
+        (["codesync", "--fault", "laten"], "--fault laten: codesync has none; did you mean 'latency'?"),
+        (["--fault", "laten"], "--fault laten: no service has it; did you mean 'latency'?"),
+        (["--for", "soon"], "--for: expected a duration"),
+        (["--speed", "0"], "0.0 is not in the range 1<=x<=120"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_starts(arguments: list[str], sentence: str) -> None:
+    result = CliRunner().invoke(main, ["demo", *arguments])
+    assert result.exit_code == 2
+    assert sentence in result.output
+
+
+def test_the_faults_are_listed_with_their_alerts() -> None:
+    result = CliRunner().invoke(main, ["demo", "codesync", "--fault", "list"])
+    assert result.output.splitlines()[:3] == [
+        "codesync",
+        "  error-rate  a third of the requests is answered with 500",
+        "              CodeSyncHighErrorRate",
+    ]
+
+
+@pytest.mark.usefixtures("tool_paths")
+def test_what_happens_is_a_line() -> None:
+    said = ["demo", "codesync", "--fault", "memory", "--speed", "120", "--for", "9s"]
+    lines = CliRunner().invoke(main, said).output.splitlines()
+    assert lines[2] == "traffic      codesync: 16 metrics"
+    assert lines[3] == "time-lapse   120x: five minutes pass in 2.5 s; Ctrl-C ends it"
+    told = [line.split(maxsplit=1)[1] for line in lines[4:]]
+    assert told[0] == "fault     memory"
+    alert = "CodeSyncHighMemoryUsage  resource=memory, service=codesync, severity=warning"
+    assert told[1:] == [f"pending   {alert}", f"firing    {alert}"]
