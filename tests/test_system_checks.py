@@ -52,6 +52,8 @@ WELL = {
     'coderunner_system_memory_usage_bytes{type="used"}': 50.0,
     'coderunner_system_memory_usage_bytes{type="total"}': 100.0,
     'coderunner_errors_total{type="websocket"}': 0.1,
+    'pg_up{service="coderunner"}': 1.0,
+    'pg_up{service="codex-clone"}': 1.0,
     'http_requests_total{status="200"}': 10.0,
     'http_requests_total{status="500"}': 0.1,
     'http_request_duration_seconds_bucket{le="2.0"}': 9.9,
@@ -82,6 +84,9 @@ WELL = {
     'codex_agent_executions_total{agent="writer",status="success"}': 0.5,
     'codex_agent_executions_total{agent="reader",status="success"}': 0.48,
     'codex_agent_executions_total{agent="reader",status="failure"}': 0.01,
+    'codex_agent_execution_duration_seconds_bucket{agent="reader",le="120.0"}': 0.99,
+    'codex_agent_execution_duration_seconds_bucket{agent="reader",le="300.0"}': 1.0,
+    'codex_agent_execution_duration_seconds_bucket{agent="reader",le="+Inf"}': 1.0,
     'codex_system_cpu_usage_ratio{core="total"}': 0.5,
     'codex_db_connections{state="active"}': 5.0,
     'codex_db_connections{state="max"}': 20.0,
@@ -112,6 +117,8 @@ WELL = {
 Fault = tuple[Mapping[str, float], Mapping[str, float]]  # what it changes, and what each check then fails with
 # Two worlds, so that every check is seen to fail in one and to hold in the other.
 FAILING: list[Fault] = [
+    ({'pg_up{service="coderunner"}': 0.0}, {"test_coderunner.py::test_database_is_up": 0}),
+    ({'pg_up{service="codex-clone"}': 0.0}, {"test_codex_clone.py::test_database_is_up": 0}),
     (
         {'coderunner_api_requests_total{status="5xx"}': 2.5},
         {
@@ -192,6 +199,10 @@ SLOW_AND_FULL: list[Fault] = [
         {"test_codex_clone.py::test_objective_is_kept[latency]": 0.5},
     ),
     ({'codex_db_query_duration_seconds_bucket{le="1.0"}': 5.0}, {"test_codex_clone.py::test_queries_are_quick": 4.6}),
+    (
+        {'codex_agent_execution_duration_seconds_bucket{agent="reader",le="120.0"}': 0.5},
+        {"test_codex_clone.py::test_agents_are_quick": 282},
+    ),
     ({"codex_replication_lag_seconds": 45.0}, {"test_codex_clone.py::test_replicas_follow": 45}),
     ({"codex_db_cache_hit_ratio": 0.6}, {"test_codex_clone.py::test_cache_answers": 0.6}),
     (

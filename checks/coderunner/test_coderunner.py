@@ -33,6 +33,11 @@ def test_deployments_succeed(sla: Objectives) -> None:
     assert sla.query(f"{failed} / sum(increase({ended}[15m]))") <= 0.10
 
 
+@check(every="1m")
+def test_database_is_up(sla: Objectives) -> None:
+    assert sla.query('min(pg_up{service="coderunner"})') == 1
+
+
 @check(every="1m", severity="warning")
 @pytest.mark.parametrize("resource", SERVICE.capacity)
 def test_resource_has_room(sla: Objectives, resource: str) -> None:

@@ -33,6 +33,11 @@ def test_few_requests_fail(sla: Objectives) -> None:
     assert sla.query(f"{failed} / sum(rate(codex_http_requests_total[5m]))") <= 0.05
 
 
+@check(every="1m")
+def test_database_is_up(sla: Objectives) -> None:
+    assert sla.query('min(pg_up{service="codex-clone"})') == 1
+
+
 @check(every="1m", severity="warning")
 def test_few_queries_fail(sla: Objectives) -> None:
     failed = '(sum(rate(codex_db_queries_total{status="error"}[5m])) or vector(0))'
@@ -59,6 +64,12 @@ def test_every_agent_succeeds(sla: Objectives) -> None:
     failed = 'sum by (agent) (rate(codex_agent_executions_total{status=~"failure|timeout"}[15m]))'
     ended = 'sum by (agent) (rate(codex_agent_executions_total{status!="cancelled"}[15m]))'
     assert sla.query(f"max({failed} / {ended} or 0 * {ended})") <= 0.10
+
+
+@check(every="5m", severity="warning")
+def test_agents_are_quick(sla: Objectives) -> None:
+    took = "sum by (agent, le) (rate(codex_agent_execution_duration_seconds_bucket[15m]))"
+    assert sla.query(f"max(histogram_quantile(0.95, {took}))") <= 120
 
 
 @check(every="1m", severity="warning")
