@@ -35,6 +35,7 @@ class Component:
     critical: bool
     interval: float
     timeout: float
+    failures: int
 
 
 def load(path: Path, target: str) -> list[Component]:
@@ -49,6 +50,7 @@ def load(path: Path, target: str) -> list[Component]:
             check.declaration.severity == "critical",
             check.declaration.every,
             check.declaration.timeout + 1.0,  # its own deadline says more than ours
+            check.declaration.failure_threshold,
         )
         for check in yaml_checks.load(path)
     ]
@@ -57,7 +59,14 @@ def load(path: Path, target: str) -> list[Component]:
 def register(health: Health, path: Path, target: str) -> None:
     """Have *health* ask the components of the file at *path*. Raises DocumentError, and ValueError for a name twice."""
     for one in load(path, target):
-        health.register(one.name, one.ask, critical=one.critical, interval=one.interval, timeout=one.timeout)
+        health.register(
+            one.name,
+            one.ask,
+            critical=one.critical,
+            interval=one.interval,
+            timeout=one.timeout,
+            failures=one.failures,
+        )
 
 
 def _asking(check: yaml_checks.YamlCheck, target: str) -> Callable[[], Finding]:
