@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import httpx
 import pytest
@@ -13,6 +16,33 @@ from prometheus_client.parser import text_string_to_metric_families
 # def shop(http):
 #     http.base_url = "https://shop.example"
 #     return http
+
+CHECKS = Path(__file__).parent / "checks"
+
+
+def variables(path: Path) -> list[str]:
+    """What a service's file of checks, `checks/<service>/...`, takes from the environment: its address, and more."""
+    address = f"{path.parent.name.upper().replace('-', '_')}_URL"
+    return [address, *re.findall(r"\$\{(\w+)\}", path.read_text(encoding="utf-8"))]
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """A service's checks are there where their variables are set."""
+    if collection_path.suffix not in (".py", ".yml") or collection_path.parent.parent != CHECKS:
+        return None
+    return None if all(map(os.environ.get, variables(collection_path))) else True
+
+
+@pytest.fixture
+def unset() -> Callable[[str], list[str]]:
+    """`unset("shop")`: the variables that checks/shop needs, and nobody has set."""
+
+    def missing(service: str) -> list[str]:
+        files = sorted(path for path in (CHECKS / service).iterdir() if path.suffix in (".py", ".yml"))
+        named = dict.fromkeys(name for path in files for name in variables(path))
+        return [name for name in named if not os.environ.get(name)]
+
+    return missing
 
 
 @pytest.fixture

@@ -95,6 +95,17 @@ def test_the_collector_asks_them_and_counts_them(tmp_path: Path, serve: Serve) -
     inside(collector, ask)
 
 
+def test_a_component_says_how_many_failures_open_its_circuit(tmp_path: Path) -> None:
+    (tmp_path / "shop.yml").write_text("checks: [{name: api, url: 'http://127.0.0.1:1/', failure_threshold: 2}]\n")
+    health = Health()
+    components.register(health, tmp_path / "shop.yml", "")
+    seen = []
+    for _ in range(3):
+        asyncio.run(health.first_round())
+        seen += [one.circuit for one in health.components()]
+    assert seen == ["closed", "open", "open"]
+
+
 def test_a_mistake_in_the_file_is_told_as_the_collector_starts(tmp_path: Path) -> None:
     (tmp_path / "shop.yml").write_text("checks: [{name: api, urll: /x}]\n")
     collector = Collector(services=tmp_path / "services", components=tmp_path / "shop.yml")

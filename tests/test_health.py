@@ -210,6 +210,8 @@ def test_registration_refuses_what_can_not_work() -> None:
         health.register("queue", fine)
     with pytest.raises(ValueError, match=r"interval=0 and timeout=5\.0 must be above 0 s"):
         health.register("other", fine, interval=0)
+    with pytest.raises(ValueError, match="'other': failures=0 must be above 0"):
+        health.register("other", fine, failures=0)
     asyncio.run(health.first_round())
     with pytest.raises(RuntimeError, match="before the collector starts"):
         health.register("late", fine)

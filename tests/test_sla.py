@@ -184,6 +184,13 @@ def test_a_prometheus_says_the_same(prometheus: str, sla: Objectives) -> None:
     assert there(f"*{CHECK[-8:]}", window="30d").runs == pytest.approx(980, abs=5)
     with pytest.raises(NoDataError, match="no series of upcheck_check_runs_total has a check called 'nobody'"):
         _ = there("nobody").availability
+    runs_total = {"window": "30d", "total": "upcheck_check_runs_total"}
+    assert there.kept({**runs_total, "good": 'upcheck_check_runs_total{outcome="held"}'}) == pytest.approx(0.96, 0.001)
+    assert there.kept({**runs_total, "good": "nothing"}) == 0, "none was good"
+    with pytest.raises(NoDataError, match="no value"):
+        there.kept({**runs_total, "good": "nothing", "total": "nothing"})
+    assert there.used({"used": "vector(3)", "limit": 4}) == 0.75
+    assert there.used({"used": "vector(3)", "limit": "vector(6)"}) == 0.5
     assert there.query("vector(3)") == 3
     assert there.query("time()") == pytest.approx(time.time(), abs=5)
     for query, sentence in (

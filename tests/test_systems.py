@@ -46,8 +46,9 @@ class Row:
 
 
 def rows(service: str) -> list[Row]:
-    """The table of *service*'s page."""
-    lines = (ROOT / f"docs/systems/{service}.md").read_text().splitlines()
+    """The table of alerts of *service*'s page."""
+    page = (ROOT / f"docs/systems/{service}.md").read_text()
+    lines = page.partition("\n## Alerts\n")[2].partition("\n## ")[0].splitlines()
     table = [re.split(r" \| ", line.strip("| ")) for line in lines if line.startswith("| ")][1:]
     made = []
     for documented, threshold, duration, severity, rule, where, test in table:

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 _STALE_AFTER = 3  # intervals
 _LONGEST_ERROR = 500  # characters
-# What raises, or does not answer, so often in a row is left alone for so many seconds, then asked once.
+# What raises, or does not answer, so often in a row, unless it says otherwise, is left alone for so many seconds.
 FAILURES, REST = 3, 30
 
 # `system` judges by these shares (0..1). A busy CPU is never a reason to call a host unhealthy; a full disk is.
@@ -65,6 +65,10 @@ class ComponentHealth:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+class UnhealthyError(Exception):
+    """Raised by a component that is unhealthy: its words are the error, without the name of a type before them."""
+
+
 class _Failed(Exception):
     """Tells the circuit breaker that a component raised, or did not answer."""
 
@@ -76,11 +80,11 @@ class _Registered:
     critical: bool
     interval: float
     timeout: float
+    breaker: CircuitBreaker
     call: asyncio.Future[_Answer] | None = None  # kept after its deadline: a hung call is not started twice
     begun: float = 0.0
     result: ComponentHealth | None = None
     taken: float = 0.0
-    breaker: CircuitBreaker = field(default_factory=lambda: CircuitBreaker(FAILURES, REST, _Failed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +115,13 @@ class Health:
         critical: bool = True,
         interval: float | None = None,
         timeout: float | None = None,
+        failures: int = FAILURES,
     ) -> None:
-        """Ask *function* every *interval* seconds, and wait *timeout* seconds for it.
+        """Ask *function* every *interval* seconds, for *timeout* seconds at most; *failures* in a row open its circuit.
 
         It is sync (run in a thread) or async, and returns a Finding; what it raises is unhealthy. While a
         *critical* component is unhealthy the whole is; another one only degrades it.
-        Raises ValueError for a name that is taken or a time that is not above zero.
+        Raises ValueError for a name that is taken, or a time or number that is not above zero.
         """
         interval = self._interval if interval is None else interval
         timeout = self._timeout if timeout is None else timeout
@@ -124,17 +129,27 @@ class Health:
             raise ValueError(f"health component '{name}' is registered twice: give one of them another name")
         if not (interval > 0 and timeout > 0):
             raise ValueError(f"health component '{name}': interval={interval} and timeout={timeout} must be above 0 s")
+        if failures < 1:
+            raise ValueError(f"health component '{name}': failures={failures} must be above 0")
         if self._asked:
             raise RuntimeError(f"health component '{name}': register it before the collector starts")
-        self._components[name] = _Registered(name, function, critical, interval, timeout)
+        self._components[name] = _Registered(
+            name, function, critical, interval, timeout, CircuitBreaker(failures, REST, _Failed)
+        )
 
     def __call__(
-        self, name: str, *, critical: bool = True, interval: float | None = None, timeout: float | None = None
+        self,
+        name: str,
+        *,
+        critical: bool = True,
+        interval: float | None = None,
+        timeout: float | None = None,
+        failures: int = FAILURES,
     ) -> Callable[[Component], Component]:
         """`register` as a decorator: `@collector.health("queue", interval=30)`."""
 
         def decorate(function: Component) -> Component:
-            self.register(name, function, critical=critical, interval=interval, timeout=timeout)
+            self.register(name, function, critical=critical, interval=interval, timeout=timeout, failures=failures)
             return function
 
         return decorate
@@ -304,7 +319,8 @@ def _answer(function: Callable[[], object]) -> _Answer:
 
 
 def _raised(error: BaseException) -> _Answer:
-    return _Answer(Status.UNHEALTHY, error=redacted(f"{type(error).__name__}: {error}")[:_LONGEST_ERROR])
+    words = str(error) if isinstance(error, UnhealthyError) else f"{type(error).__name__}: {error}"
+    return _Answer(Status.UNHEALTHY, error=redacted(words)[:_LONGEST_ERROR])
 
 
 def _read(finding: object) -> _Answer:

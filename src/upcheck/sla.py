@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from upcheck.declaration import seconds
 from upcheck.history import BUCKETS, History, HistoryError, Summary
@@ -229,3 +229,17 @@ class Objectives:
         value = self._source.query(expression)
         self._observe(expression, f"{value:g}")
         return value
+
+    def kept(self, slo: Mapping[str, Any]) -> float:
+        """The share, 0 to 1, of what was good in the window of *slo*, an entry of `slos` in the service catalogue.
+
+        Raises NoDataError where nothing at all was told in that window.
+        """
+        span = f"[{seconds(slo['window']):.0f}s]"
+        good = f"(sum(increase({slo['good']}{span})) or vector(0))"  # no series of the good is none of them
+        return self.query(f"{good} / sum(increase({slo['total']}{span}))")
+
+    def used(self, resource: Mapping[str, Any]) -> float:
+        """The share that is in use now of *resource*, an entry of `capacity` in the catalogue. Raises NoDataError."""
+        limit = resource["limit"]
+        return self.query(f"sum({resource['used']}) / {limit if isinstance(limit, int | float) else f'sum({limit})'}")

@@ -266,10 +266,11 @@ class _AnyVariable(dict[str, str]):
 def _refuse_asking(path: Path, document: Any, place: list[str | int], check: YamlCheck) -> None:
     """What could never be asked is a mistake in the file."""
     asking = {key: value for key, value in check.asking.items() if key != "proxy" or "$" not in value}
+    subject = "/" if str(check.subject).startswith("${") else check.subject
     if check.kind != "url" and "$" in str(check.subject):  # where it leads is known when it runs
         return
     try:
-        replace(check, asking=asking).asked("http://localhost", _AnyVariable())
+        replace(check, asking=asking, subject=subject).asked("http://localhost", _AnyVariable())
     except ProbeError as error:
         raise DocumentError(path, str(error), *documents.where(document, place)) from None
 

@@ -20,7 +20,7 @@ import pytest
 from upcheck.collector.serve import listen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "collector.py"
@@ -64,9 +64,9 @@ class Running:
 
 
 @contextmanager
-def running(script: Path = SHIPPED, *flags: str) -> Iterator[Running]:
-    """*script* as a process of its own, on a free port, until the block ends."""
-    command = [sys.executable, str(script), "--port", "0", *flags]
+def running(script: Path = SHIPPED, *flags: str, through: Sequence[str] = ()) -> Iterator[Running]:
+    """*script* as a process of its own, on a free port, until the block ends; *through* is a program that starts it."""
+    command = [*through, sys.executable, str(script), "--port", "0", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         watchdog = threading.Timer(60, process.kill)
         watchdog.start()

@@ -152,7 +152,7 @@ def test_one_that_is_read_only(mariadb_server: MariadbServer, ask: Ask) -> None:
 
 def test_one_that_is_out_of_connections(mariadb_server: MariadbServer, ask: Ask) -> None:
     with connected(mariadb_server, MAX_CONNECTIONS - 1):
-        result = failed(ask(at(mariadb_server, connections=0.9)), Reason.TOO_MANY_CONNECTIONS)
+        result = failed(ask(at(mariadb_server, connections=0.9)), Reason.NEAR_LIMIT)
         assert result.sentence == "10 of 10 connections in use (100 %), wanted at most 90 %"
         with connected(mariadb_server, 1):
             none = failed(ask(at(mariadb_server)), Reason.TOO_MANY_CONNECTIONS)

@@ -220,7 +220,7 @@ def test_one_that_is_read_only(postgres_server: PostgresServer, ask: Ask) -> Non
 
 def test_one_that_is_out_of_connections(postgres_server: PostgresServer, ask: Ask) -> None:
     with connected(postgres_server, MAX_CONNECTIONS - 3):
-        result = failed(ask(at(postgres_server, connections=0.7)), Reason.TOO_MANY_CONNECTIONS)
+        result = failed(ask(at(postgres_server, connections=0.7)), Reason.NEAR_LIMIT)
         assert result.sentence == "8 of 10 connections in use (80 %), wanted at most 70 %"
         with connected(postgres_server, 1):
             none = failed(ask(at(postgres_server)), Reason.TOO_MANY_CONNECTIONS)

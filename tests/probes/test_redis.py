@@ -73,7 +73,7 @@ def test_a_user_who_may_not_ask(redis_server: RedisServer, ask: Ask) -> None:
 def test_memory(redis_server: RedisServer, ask: Ask) -> None:
     redis_server("CONFIG", "SET", "maxmemory", "4mb")
     held(ask(at(redis_server, memory=0.9)))
-    much = failed(ask(at(redis_server, memory=0.01)), Reason.OUT_OF_MEMORY)
+    much = failed(ask(at(redis_server, memory=0.01)), Reason.NEAR_LIMIT)
     assert "of 4,194,304 bytes in use (" in much.sentence
     assert much.sentence.endswith("wanted at most 1 %")
     redis_server("CONFIG", "SET", "maxmemory", "1000")
@@ -87,7 +87,7 @@ def test_memory(redis_server: RedisServer, ask: Ask) -> None:
 def test_connections(redis_server: RedisServer, ask: Ask) -> None:
     redis_server("CONFIG", "SET", "maxclients", "3")
     waiting = [socket.create_connection(("127.0.0.1", redis_server.port)) for _ in range(2)]
-    many = failed(ask(at(redis_server, connections=0.8)), Reason.TOO_MANY_CONNECTIONS)
+    many = failed(ask(at(redis_server, connections=0.8)), Reason.NEAR_LIMIT)
     assert many.sentence == "3 of 3 connections in use (100 %), wanted at most 80 %"
     waiting.append(socket.create_connection(("127.0.0.1", redis_server.port)))
     none = failed(ask(at(redis_server)), Reason.TOO_MANY_CONNECTIONS)

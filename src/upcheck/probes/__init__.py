@@ -87,6 +87,7 @@ class Reason(StrEnum):
     AUTHENTICATION_FAILED = "authentication_failed"
     TLS_REQUIRED = "tls_required"
     TOO_MANY_CONNECTIONS = "too_many_connections"
+    NEAR_LIMIT = "near_limit"
     STARTING_UP = "starting_up"
     SHUTTING_DOWN = "shutting_down"
     UNKNOWN_DATABASE = "unknown_database"

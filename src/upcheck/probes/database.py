@@ -124,15 +124,16 @@ def judge_answer(run: Run, rows: Sequence[Sequence[str | None]], many: int | Non
         raise run.fail(Reason.UNEXPECTED_ANSWER, f"the query gave {got}, wanted {str(wanted)!r}")
 
 
-def judge_share(run: Run, reason: Reason, words: str, used: float, limit: float, most: float | None) -> None:
-    """Fail for *reason* where *used* is more than the share *most* of *limit*; *words* say what is used."""
+def judge_share(run: Run, words: str, used: float, limit: float, most: float | None) -> None:
+    """Fail where *used* is more than the share *most* of *limit*; *words* say what is used."""
     if most is None:
         return
     if limit <= 0:
-        raise run.fail(reason, f"{words}: how many there may be is not known, wanted at most {100 * most:g} % of them")
+        unknown = f"{words}: how many there may be is not known, wanted at most {100 * most:g} % of them"
+        raise run.fail(Reason.NEAR_LIMIT, unknown)
     if used > most * limit:
         told = f"{used:,.0f} of {limit:,.0f} {words} in use ({100 * used / limit:.3g} %)"
-        raise run.fail(reason, f"{told}, wanted at most {100 * most:g} %")
+        raise run.fail(Reason.NEAR_LIMIT, f"{told}, wanted at most {100 * most:g} %")
 
 
 def judge_lag(run: Run, lag: float | None, most: float | None, *, replica: bool) -> None:

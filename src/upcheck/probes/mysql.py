@@ -157,9 +157,7 @@ class Mysql(Database, Blocking):
             raise run.fail(
                 Reason.READ_ONLY, "nothing can be written, because read_only is on: is this the primary's url?"
             )
-        judge_share(
-            run, Reason.TOO_MANY_CONNECTIONS, "connections", told.connections, told.max_connections, self.connections
-        )
+        judge_share(run, "connections", told.connections, told.max_connections, self.connections)
         if self.most_behind is None:
             return
         if told.hidden:

@@ -28,9 +28,11 @@ from upcheck.probes.tls import Trust, examined, handshake
 
 _NO_FILE = "/dev/null/none"  # in place of files in a home that nobody named; what can't be there, libpq passes over
 _SSL_REQUEST = (8).to_bytes(4, "big") + (80877103).to_bytes(4, "big")
+# Of other users' sessions the server hides the backend_type from who is not in pg_monitor.
 _STATUS = """\
 SELECT current_setting('server_version'), pg_is_in_recovery(), current_setting('default_transaction_read_only'),
- (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), current_setting('max_connections'),
+ (SELECT count(*) FROM pg_stat_activity WHERE coalesce(backend_type, 'client backend') = 'client backend'
+ AND datid IS NOT NULL), current_setting('max_connections'),
  CASE WHEN NOT pg_is_in_recovery() THEN NULL
  WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
  ELSE extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()) END"""
@@ -211,14 +213,7 @@ class Postgres(Database, Travelling):
             why = "it is a replica" if told.in_recovery else "default_transaction_read_only is on"
             fix = "is this the primary's url?" if told.in_recovery else "turn it off for the server, database or role"
             raise run.fail(Reason.READ_ONLY, f"nothing can be written, because {why}: {fix}")
-        judge_share(
-            run,
-            Reason.TOO_MANY_CONNECTIONS,
-            "connections",
-            told.connections,
-            told.max_connections,
-            self.connections,
-        )
+        judge_share(run, "connections", told.connections, told.max_connections, self.connections)
         judge_lag(run, told.lag, self.most_behind, replica=told.in_recovery)
 
 

@@ -111,9 +111,9 @@ class Redis(Database, Travelling):
                 f"{used:,.0f} of {most:,.0f} bytes in use, and writes are refused (noeviction): raise maxmemory, "
                 "or let keys be evicted",
             )
-        judge_share(run, Reason.OUT_OF_MEMORY, "bytes", used, most or _number(told, "total_system_memory"), self.memory)
+        judge_share(run, "bytes", used, most or _number(told, "total_system_memory"), self.memory)
         clients, limit = _number(told, "connected_clients"), _number(told, "maxclients")
-        judge_share(run, Reason.TOO_MANY_CONNECTIONS, "connections", clients, limit, self.connections)
+        judge_share(run, "connections", clients, limit, self.connections)
 
 
 def _answer(run: Run, stream: Stream, *words: str) -> Generator[Any, Any, bytes]:
