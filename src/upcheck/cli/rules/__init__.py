@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from upcheck.cli.rules.contract import contract
+from upcheck.cli.rules.detect import detect
 from upcheck.cli.rules.proof import coverage, mutate
 from upcheck.cli.rules.tests import test
 
@@ -19,8 +20,9 @@ def rules() -> None:
       upcheck rules coverage                          what no test has seen
       upcheck rules mutate --fail-under 0.95          which mistakes no test would notice
       upcheck rules contract monitoring rules_tests   what no exporter produces
+      upcheck rules detect                            how long each alert takes
     """
 
 
-for command in (test, coverage, mutate, contract):
+for command in (test, coverage, mutate, contract, detect):
     rules.add_command(command)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +50,22 @@ def promtool(settings: Settings) -> Path:
         return tools.ensure(("promtool",), settings, say=lambda text: click.echo(text, err=True))["promtool"].path
     except tools.ToolError as error:
         click.echo(str(error), err=True)
+        sys.exit(ExitCode.UNKNOWN)
+
+
+@contextlib.contextmanager
+def could_not_tell() -> Iterator[None]:
+    """Exit 3 with a sentence where nothing can be told."""
+    from upcheck import tools
+    from upcheck.command import CommandError
+    from upcheck.documents import DocumentError
+    from upcheck.rules.evaluate import EvaluationError
+    from upcheck.rules.mutation import MutationError
+
+    try:
+        yield
+    except (CommandError, DocumentError, tools.ToolError, EvaluationError, MutationError) as error:
+        click.echo(f"Error: {error}", err=True)
         sys.exit(ExitCode.UNKNOWN)
 
 
