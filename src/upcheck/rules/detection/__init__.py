@@ -64,7 +64,7 @@ def _batches(alerts: Sequence[Watched]) -> Iterator[list[Watched]]:
         batch: list[Watched] = []
         for one in left:
             alike = not batch or (one.reach, one.lasts) == (batch[0].reach, batch[0].lasts)
-            if name in early or alike and not any(_clash(one, other) for other in batch):
+            if alike and not any(_clash(one, other) for other in batch):
                 batch.append(one)
         left = [one for one in left if one not in batch]
         yield batch
@@ -97,7 +97,7 @@ def _play(tool: Path, alerts: Sequence[Watched], shapes: Sequence[str]) -> dict[
         over = 1 + max(number for number, part in enumerate(share) if part != 0)  # the end of the last that is bad
         for number, one in enumerate(alerts):
             name = _NAME.format(number)
-            if first.get(name, math.inf) < span.begin * span.step:
+            if name in early or first.get(name, math.inf) < span.begin * span.step:
                 text = "is active while all is well: its signal's healthy values are beyond its threshold"
                 raise EvaluationError(f"{one.rule.name.text} of {one.rule.file.name} {text}")
             found[one, shape] = _cell(_empty(one, shape), span, over, first.get(name), last.get(name))
