@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +18,9 @@ from upcheck import run, tools
 from upcheck.demo.traffic import Traffic
 from upcheck.probes import ProbeFailure
 from upcheck.probes.http import Request, fetch
+from upcheck.prometheus import PrometheusError, local
 from upcheck.settings import Settings
 
-START = 20.0  # seconds that Prometheus may take
 SCRAPE = "2s"
 TICK = 1.0  # seconds between two batches of events
 
@@ -63,22 +60,14 @@ def stage(settings: Settings) -> Iterator[Stage]:
     with (
         tempfile.TemporaryDirectory(prefix="upcheck-demo-") as folder,
         run.collector(settings, UPCHECK_HISTORY=f"{folder}/history.sqlite") as collector,  # no checks of ours in it
+        contextlib.ExitStack() as stack,
     ):
-        file = Path(folder, "prometheus.yml")
-        file.write_text(configuration(settings, collector.removeprefix("http://")))
-        url = f"http://127.0.0.1:{_free_port()}"
-        argv = [
-            str(found.path), f"--config.file={file}", f"--storage.tsdb.path={folder}/data",
-            f"--web.listen-address={url.removeprefix('http://')}", "--log.level=warn",
-        ]  # fmt: skip
-        with Path(folder, "log").open("wb") as log:
-            process = subprocess.Popen(argv, stdout=log, stderr=log)
+        configured = configuration(settings, collector.removeprefix("http://"))
         try:
-            _wait(process, url, Path(folder, "log"))
-            yield Stage(collector, url)
-        finally:
-            process.terminate()
-            process.wait()
+            url = stack.enter_context(local.serving(found.path, Path(folder), configured))
+        except PrometheusError as error:
+            raise DemoError(str(error)) from None
+        yield Stage(collector, url)
 
 
 def configuration(settings: Settings, collector: str) -> str:
@@ -89,20 +78,3 @@ def configuration(settings: Settings, collector: str) -> str:
         "scrape_configs": [{"job_name": "collector", "static_configs": [{"targets": [collector]}]}],
     }
     return yaml.safe_dump(document, sort_keys=False)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    """Until Prometheus is ready. Raises DemoError."""
-    end = time.monotonic() + START
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(ProbeFailure):  # not yet
-            if fetch(Request(f"{url}/-/ready", deadline=1.0)).is_success:
-                return
-        time.sleep(0.1)
-    told = log.read_text(errors="replace").strip().splitlines()
-    raise DemoError(f"prometheus did not get ready: {told[-1] if told else 'it says nothing'}")
