@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from upcheck.cli.rules.backtest import backtest
 from upcheck.cli.rules.contract import contract
 from upcheck.cli.rules.detect import detect
 from upcheck.cli.rules.proof import coverage, mutate
@@ -21,8 +22,9 @@ def rules() -> None:
       upcheck rules mutate --fail-under 0.95          which mistakes no test would notice
       upcheck rules contract monitoring rules_tests   what no exporter produces
       upcheck rules detect                            how long each alert takes
+      upcheck rules backtest http://prometheus:9090   what they would have told of the last week
     """
 
 
-for command in (test, coverage, mutate, contract, detect):
+for command in (test, coverage, mutate, contract, detect, backtest):
     rules.add_command(command)

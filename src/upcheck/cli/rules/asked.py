@@ -40,14 +40,21 @@ def memory(settings: Settings) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "upcheck"
 
 
+def with_tools(settings: Settings) -> Settings:
+    """*settings*, with a folder for tools that is not another's."""
+    if declared(settings.root) or "UPCHECK_TOOLS" in os.environ:
+        return settings
+    return replace(settings, tools=memory(settings) / "tools")
+
+
 def promtool(settings: Settings) -> Path:
     """The path of promtool, fetched if need be; ends with exit code 3 where it can't be had."""
     from upcheck import tools
 
-    if not declared(settings.root) and "UPCHECK_TOOLS" not in os.environ:
-        settings = replace(settings, tools=memory(settings) / "tools")
     try:
-        return tools.ensure(("promtool",), settings, say=lambda text: click.echo(text, err=True))["promtool"].path
+        return tools.ensure(("promtool",), with_tools(settings), say=lambda text: click.echo(text, err=True))[
+            "promtool"
+        ].path
     except tools.ToolError as error:
         click.echo(str(error), err=True)
         sys.exit(ExitCode.UNKNOWN)

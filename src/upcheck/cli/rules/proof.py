@@ -41,7 +41,7 @@ def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> 
     settings = settings_here()
     there = _tested(settings, paths)
     began = time.monotonic()
-    with could_not_tell(), _progress("mutants") as advance:
+    with could_not_tell(), progress("mutants") as advance:
         rules = mutation.prove(
             promtool(settings),
             there.tests,
@@ -116,7 +116,7 @@ def _rule_files(there: Repository) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+def progress(unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, where that is a terminal; what it yields is told how much is done, of how much."""
     if not sys.stderr.isatty():
         yield lambda done, total: None

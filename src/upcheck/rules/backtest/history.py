@@ -1,0 +1,96 @@
+"""Where recorded history comes from: a Prometheus HTTP API, an OpenMetrics file, a TSDB directory.
+
+The latter two are served by a Prometheus of our own, from a folder of our own: what is given is only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from upcheck import command, tools
+from upcheck.prometheus import Prometheus, local
+from upcheck.rules.backtest import History
+from upcheck.settings import Settings
+
+DEADLINE = 300.0  # seconds for an answer
+IMPORT = 3600.0  # seconds for a file to become blocks
+_KEPT = "100y"
+_BLOCK = "720h"  # that a block of an imported file may span: a file is read once for each
+_CONFIGURATION = "global: {{evaluation_interval: {interval:g}s}}\n"
+
+
+class HistoryError(Exception):
+    """There is no history to play: why, in a sentence."""
+
+
+@contextlib.contextmanager
+def opened(source: str, settings: Settings, *, interval: float) -> Iterator[History]:
+    """The history at *source*: a URL, a file or a directory; of a URL the last week.
+
+    Raises HistoryError, tools.ToolError, and PrometheusError or CommandError where a program gives no answer.
+    """
+    if source.startswith(("http://", "https://")):
+        now = time.time()
+        yield History(Prometheus(source, deadline=DEADLINE), now - 7 * 86400, now, source)
+        return
+    path = Path(source)
+    if not path.exists():
+        raise HistoryError(f"{source}: there is no such file or directory; an HTTP API begins with http:// or https://")
+    with tempfile.TemporaryDirectory(prefix="upcheck-") as folder:
+        data = Path(folder, "data")
+        found = tools.ensure(["prometheus", "promtool"] if path.is_file() else ["prometheus"], settings)
+        if path.is_file():
+            _import(found["promtool"].path, path, data)
+        else:
+            _mirror(path, data)
+        blocks = [json.loads(one.read_text(encoding="utf-8")) for one in data.glob("*/meta.json")]
+        times = [time for block in blocks for time in (block["minTime"] / 1000, (block["maxTime"] - 1) / 1000)]
+        served = local.serving(
+            found["prometheus"].path, Path(folder), _CONFIGURATION.format(interval=interval), kept=_KEPT
+        )
+        with served as url:
+            api = Prometheus(url, deadline=DEADLINE)
+            first, last = api.head()
+            times += [first, last] if first <= last else []
+            if not times:
+                raise HistoryError(f"{source} has no samples")
+            yield History(api, min(times), max(times), source)
+
+
+def _import(promtool: Path, file: Path, data: Path) -> None:
+    """Make blocks of an OpenMetrics *file*."""
+    options = (f"--max-block-duration={_BLOCK}", "--quiet")
+    argv: list[str | Path] = [promtool, "tsdb", "create-blocks-from", "openmetrics", *options, file, data]
+    answer = command.run(argv, timeout=IMPORT)
+    if answer.code:
+        told = (answer.stderr.strip() or answer.stdout.strip()).splitlines()
+        why = told[-1].removeprefix("getting min and max timestamp: ") if told else "promtool says nothing"
+        text = f"{file} is no OpenMetrics with a time beside each sample and `# EOF` at the end: {why}"
+        raise HistoryError(text)
+    if not any(data.glob("*/meta.json")):
+        raise HistoryError(f"{file} has no samples")
+
+
+def _mirror(tsdb: Path, data: Path) -> None:
+    """Links to the blocks of *tsdb*, which never change, and copies of what Prometheus writes to."""
+    blocks = [meta.parent for meta in tsdb.glob("*/meta.json")]
+    if not blocks and not (tsdb / "wal").is_dir():
+        raise HistoryError(f"{tsdb} is no TSDB directory: it has neither blocks nor a folder wal")
+    data.mkdir()
+    for block in blocks:
+        (data / block.name / "chunks").mkdir(parents=True)
+        for name in ("meta.json", "tombstones"):
+            if (block / name).exists():
+                shutil.copy(block / name, data / block.name / name)
+        (data / block.name / "index").symlink_to((block / "index").absolute())
+        for segment in (block / "chunks").iterdir():
+            (data / block.name / "chunks" / segment.name).symlink_to(segment.absolute())
+    for name in ("wal", "chunks_head", "wbl"):
+        if (tsdb / name).is_dir():
+            shutil.copytree(tsdb / name, data / name)
