@@ -60,6 +60,8 @@ def test_examples_are_read(page: Path, tmp_path: Path) -> None:
             assert catalog.load(file).events
         elif "\nsignals:" in f"\n{text}":
             schema.validate(file, documents.load(file), "detection")
+        elif "\nincidents:" in f"\n{text}":
+            schema.validate(file, documents.load(file), "incidents")
         elif "\nchecks:" in f"\n{text}":
             assert yaml_checks.load(file)
         elif "alertmanager:" in text:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT, Serve, answer
@@ -110,7 +110,15 @@ VALUES = st.lists(
 ).map(lambda runs: [value for run in runs for value in run][:LENGTH])
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# To shrink a counterexample would take minutes.
+@settings(
+    max_examples=6,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
 @given(x=VALUES, y=VALUES, zones=VALUES)
 def test_history_fires_as_promtool_does(
     promtool_path: Path, tmp_path: Path, x: Values, y: Values, zones: Values
@@ -204,7 +212,8 @@ def test_a_series_that_ends_is_stale_and_the_directory_is_left_alone(
         wait_until(lambda: not api.query("job_failed"))
         gone = time.time()
         wait_until(lambda: api.query(f"timestamp(other) > {gone + 2}"))
-        with opened(there, Settings.load(ROOT, {}), interval=1) as history:
+        with opened(there.replace("://", "://reader:correct-horse@"), Settings.load(ROOT, {}), interval=1) as history:
+            assert history.name.partition("correct-horse")[1] == ""
             (live,) = run(history, [rules_of([tmp_path / "rules.yml"])], interval=1, advance=lambda done, of: None)
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     stopped = backtested(folder / "data", tmp_path / "rules.yml", step=1)
@@ -263,9 +272,9 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def backtest(*arguments: str | Path) -> Result:
-    environ = {"UPCHECK_TOOLS": str(ROOT / ".tools")}
-    return CliRunner(env=environ).invoke(main, ["rules", "backtest", *map(str, arguments), "--interval=1m"])
+def backtest(*arguments: str | Path, **environ: str) -> Result:
+    runner = CliRunner(env={"UPCHECK_TOOLS": str(ROOT / ".tools"), **environ})
+    return runner.invoke(main, ["rules", "backtest", "--interval=1m", *map(str, arguments)])
 
 
 def test_the_command_tells_what_fired_what_was_missed_and_what_was_false(week: Path) -> None:
@@ -328,6 +337,7 @@ def test_json_has_all_of_it_and_a_part_can_be_played(week: Path) -> None:
         (("{0}/h.om", "{0}/new.yml", "--incidents", "{0}/back.yml"), 2, "deploy ends before it starts"),
         (("{0}/h.om", "{0}/new.yml", "--start=soon"), 2, "expected a moment such as"),
         (("{0}/h.om", "{0}/new.yml", "--end=2020-01-01T00:00:00Z"), 2, "nothing of the history is between them"),
+        (("{0}/h.om", "{0}/new.yml", "--interval=often"), 2, "--interval: expected a duration"),
     ],
 )
 def test_what_can_not_be_played_is_a_sentence(week: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -339,6 +349,13 @@ def test_what_can_not_be_played_is_a_sentence(week: Path, arguments: tuple[str, 
     assert (told.exit_code, said in told.output) == (code, True), told.output
 
 
-def test_what_is_no_prometheus_is_told(week: Path, serve: Serve) -> None:
-    told = backtest(serve(answer("404 Not Found", "nothing here")), week / "new.yml")
+def test_what_is_no_prometheus_is_told_without_its_password(week: Path, serve: Serve) -> None:
+    url = serve(answer("404 Not Found", "nothing here")).replace("://", "://reader:correct-horse@")
+    told = backtest(url, week / "new.yml")
     assert (told.exit_code, "is no Prometheus API: 404" in told.output) == (3, True), told.output
+    assert "correct-horse" not in told.output
+
+
+def test_without_prometheus_it_can_not_tell(week: Path) -> None:
+    told = backtest(week / "h.om", week / "new.yml", UPCHECK_PROMETHEUS=str(week / "nowhere"))
+    assert (told.exit_code, "UPCHECK_PROMETHEUS" in told.output) == (3, True), told.output

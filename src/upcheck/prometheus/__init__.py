@@ -91,9 +91,12 @@ class Prometheus:
                 deadline=self._deadline,
                 max_body=MOST,
             )
+        except ProbeError as error:
+            raise PrometheusError(f"{about}: {error}") from None
+        try:
             answer = fetch(request)
         except (ProbeFailure, ProbeError) as error:
-            raise PrometheusError(f"{about}: {method} {url}: {error}") from None
+            raise PrometheusError(f"{about}: {request.asked}: {error}") from None
         try:
             told = json.loads(answer.body)
             if told.get("status") != "success":

@@ -66,7 +66,7 @@ def backtest(
     with _usage():
         versions = [_rules(settings, paths), *([_rules(settings, (against,))] if against else [])]
         labelled = _labelled(incidents, versions)
-        told = _play(history, versions, labelled, settings, start, end, seconds(interval))
+        told = _play(history, versions, labelled, settings, start, end, _step(interval))
     if as_json:
         click.echo(json.dumps(report.facts(told)))
     else:
@@ -77,6 +77,13 @@ def backtest(
         click.echo("rules and history share no metric, so nothing is known: is it the right history?", err=True)
         sys.exit(ExitCode.UNKNOWN)
     sys.exit(ExitCode.UNKNOWN if any(one.problem for one in everything) else ExitCode.HELD)
+
+
+def _step(interval: str) -> float:
+    try:
+        return seconds(interval)
+    except ValueError as error:
+        raise click.UsageError(f"--interval: {error}") from None
 
 
 def _rules(settings: Settings, paths: tuple[Path, ...]) -> list[Rule]:
@@ -126,15 +133,15 @@ def _clipped(history: History, start: str | None, end: str | None) -> History:
     from upcheck.rules.backtest.incidents import moment
 
     if end is not None:
-        span, until = history.span, moment(end)
-        live = history.name.startswith("http")
-        history = replace(history, end=until, start=until - span if live else history.start)
+        until = min(moment(end), history.end)
+        shift = history.end - until if history.name.startswith("http") else 0.0  # of an API it is the week before
+        history = replace(history, end=until, start=history.start - shift)
     if start is not None:
         try:
             since = history.end - seconds(start)
         except ValueError:
             since = moment(start)
-        history = replace(history, start=since)
+        history = replace(history, start=since if history.name.startswith("http") else max(since, history.start))
     if history.start >= history.end:
         raise click.UsageError("--start and --end: nothing of the history is between them")
     return history

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from upcheck import command, tools
+from upcheck.probes import ProbeError
+from upcheck.probes.http.url import Target
 from upcheck.prometheus import Prometheus, local
 from upcheck.rules.backtest import History
 from upcheck.settings import Settings
@@ -37,7 +39,7 @@ def opened(source: str, settings: Settings, *, interval: float) -> Iterator[Hist
     """
     if source.startswith(("http://", "https://")):
         now = time.time()
-        yield History(Prometheus(source, deadline=DEADLINE), now - 7 * 86400, now, source)
+        yield History(Prometheus(source, deadline=DEADLINE), now - 7 * 86400, now, _shown(source))
         return
     path = Path(source)
     if not path.exists():
@@ -61,6 +63,14 @@ def opened(source: str, settings: Settings, *, interval: float) -> Iterator[Hist
             if not times:
                 raise HistoryError(f"{source} has no samples")
             yield History(api, min(times), max(times), source)
+
+
+def _shown(url: str) -> str:
+    """*url* without its secrets."""
+    try:
+        return Target.of(url).shown
+    except ProbeError as error:
+        raise HistoryError(str(error)) from None
 
 
 def _import(promtool: Path, file: Path, data: Path) -> None:
