@@ -33,6 +33,8 @@ groups:
     rules:
       - {alert: Early, expr: 'team:bad:sum > 0'}
       - {alert: EarlyRange, expr: 'avg_over_time(team:bad:sum[2m]) > 0.5'}
+      - {alert: EarlyFiltered, expr: 'bad:only'}
+      - {record: 'bad:only', expr: 'bad == 1'}  # which is stale whenever it is another
       - {record: 'team:bad:sum', expr: 'sum by (job) (bad)', labels: {team: 'a$1b'}}
       - {record: 'bad:again', expr: 'team:bad:sum * 2'}
       - {alert: AtOnce, expr: 'bad == 1'}
@@ -48,6 +50,10 @@ groups:
       - {alert: Ranged, expr: 'sum_over_time(bad:again{job!~"z"}[2m]) > 3'}
       - {alert: Before, expr: 'team:bad:sum offset 1m > team:bad:sum offset 40s'}
       - {alert: Sub, expr: 'max_over_time((team:bad:sum + 0)[2m:1m]) > 1'}
+      - {alert: SubAnyStep, expr: 'count_over_time((bad + 0)[2m:]) > 4'}
+      - {alert: SubBetween, expr: 'count_over_time(bad:only[2m:20s]) > 4'}
+      - {alert: Shifted, expr: 'bad:only offset 1m', for: 30s}
+      - {alert: ShiftedBetween, expr: 'bad:only offset 50s'}
       - {alert: Nothing, expr: 'team:bad:sum > bool 5 == 1'}
 """
 
@@ -146,6 +152,7 @@ def test_history_fires_as_promtool_does(
         ([0, 15], Timing(15, 20, 0, 90), [(0, None, 30)]),  # evaluations at 15 are too early, at 30 there is nothing
         ([0, 60], Timing(15, 0, 45, 90), [(0, 0, None)]),  # kept to 45, over at 60, when it is there again
         ([0, 75], Timing(15, 0, 45, 90), [(0, 0, 60), (75, 75, None)]),
+        ([0, 30], Timing(15, 30, 45, 90), [(0, None, 15), (30, None, 45)]),  # what never fired is not kept
         ([], Timing(15, 0, 0, 90), []),
     ],
 )
@@ -177,16 +184,18 @@ def test_what_can_not_be_played_exactly_is_not_played(tmp_path: Path, rules: str
 def test_a_group_has_its_own_interval_and_what_else_it_says_is_not_passed_over(tmp_path: Path) -> None:
     file = tmp_path / "rules.yml"
     file.write_text(
-        "groups: [{name: a, interval: 1m, rules: [{record: slow, expr: up}]},"
+        "groups: [{name: a, interval: 1m, rules: [{record: slow, expr: up},"
+        "{alert: C, expr: 'max_over_time(slow[30s:30s]) == 0'}]},"
         "{name: b, rules: [{alert: A, expr: slow == 0}]},"
         "{name: c, limit: 3, rules: [{alert: B, expr: up}]}]"
     )
     read = rules_of([file])
     recorded = Recorded(read, 15)
-    assert [recorded.interval(rule) for rule in read] == [60, 15, 15]
+    assert [recorded.interval(rule) for rule in read] == [60, 60, 15, 15]
     with pytest.raises(NotPlayedError, match="the group of B has limit"):
-        recorded.expression(read[2])
-    told, _ = backtested(openmetrics(tmp_path / "h.om", {"up": [1, 1, 1, 0, 0, 1, 1, 1, 1]}), file)
+        recorded.expression(read[3])
+    never, told, _ = backtested(openmetrics(tmp_path / "h.om", {"up": [1, 1, 1, 0, 0, 1, 1, 1, 1]}), file)
+    assert not never.episodes, "at 1m30s it is recorded as it was at 1m"
     (episode,) = told.episodes  # down from 1m30s to 2m30s: what is recorded each minute is so from 2m to 3m
     assert (episode.since - T0, episode.over and episode.over - T0) == (120, 180)
 
