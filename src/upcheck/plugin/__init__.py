@@ -170,7 +170,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return items.YamlCheckFile.from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.rules_tests):
         kind = _kind(file_path)
-        if kind == "signals":  # of `upcheck rules detect`
+        if kind in ("signals", "incidents"):  # of `upcheck rules detect` and `backtest`
             return None
         return (items.RouteTestFile if kind == "routes" else items.RuleTestFile).from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.monitoring):

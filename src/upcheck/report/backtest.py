@@ -51,9 +51,8 @@ def lines(told: Backtest, style: Style) -> Iterator[str]:
     for one in version.alerts:
         if one.lacks:
             yield f"{style('no data', 'yellow')}     {one.name} reads {', '.join(one.lacks)}: not in this history"
-    for one in version.alerts:
-        if one.problem:
-            yield f"{style('not played', 'red')}  {one.name} ({short(one.rule.file)}:{one.rule.line}): {one.problem}"
+    for one in [each for version in told.versions for each in version.alerts if each.problem]:
+        yield f"{style('not played', 'red')}  {one.name} ({short(one.rule.file)}:{one.rule.line}): {one.problem}"
     yield from _incidents(told, style)
     yield from _total(told)
 
@@ -102,7 +101,7 @@ def _version(version: Version, history: History) -> dict[str, Any]:
 
 
 def _table(told: Backtest) -> Iterator[str]:
-    """A line for each alert that fired in a version; what differs comes first."""
+    """A line for each alert that fired in a version: what differs first, then what pages most."""
     figures = [{one.name: _figures(one, version, told.history) for one in version.alerts} for version in told.versions]
     names = list(dict.fromkeys(name for each in figures for name in each))
     compared = len(figures) > 1
@@ -118,7 +117,9 @@ def _table(told: Backtest) -> Iterator[str]:
         return
     heads = [each for column in _columns(told) for each in ((column, "was") if compared else (column,))]
     table = [("alert", *heads)]
-    for _, name, each in sorted(rows, key=lambda row: not row[0]):
+    for _, name, each in sorted(
+        rows, key=lambda row: (not row[0], -max(int(one[0]) for one in row[2] if one != empty))
+    ):
         table.append((name, *(one for cell in zip(*each, strict=True) for one in cell)))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for row in table:
