@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from upcheck.rules import backtest
-from upcheck.rules.backtest.history import opened
+from upcheck.rules.backtest.history import Part, opened
 from upcheck.rules.backtest.recorded import Recorded
 from upcheck.settings import Settings
 
@@ -90,7 +90,7 @@ def main() -> None:
         read = backtest.rules_of([rules])
         alerts = [rule for rule in read if rule.name.kind == "alert"]
         imported = used(resource.RUSAGE_CHILDREN)
-        with opened(str(folder / "history.om"), Settings.load(ROOT), interval=STEP) as whole:
+        with opened(str(folder / "history.om"), Settings.load(ROOT), Part(), interval=STEP) as whole:
             imported = used(resource.RUSAGE_CHILDREN) - imported
             before, began = cpu(), time.monotonic()
             (told,) = backtest.run(whole, [read], interval=STEP, advance=lambda done, of: None)

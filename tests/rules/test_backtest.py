@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +15,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import ROOT, Serve, answer
+from tests.test_docs import blocks
 from upcheck.cli import main
 from upcheck.prometheus import Prometheus, local
 from upcheck.rules.backtest import Played, rules_of, run
-from upcheck.rules.backtest.history import opened
+from upcheck.rules.backtest.history import Part, opened
 from upcheck.rules.backtest.recorded import NotPlayedError, Recorded
 from upcheck.rules.backtest.states import Timing, episodes
 from upcheck.rules.play import Rules
@@ -72,7 +74,7 @@ def openmetrics(path: Path, series: Mapping[str, Values], step: int = STEP) -> P
 
 def backtested(source: Path, rules: Path, step: float = STEP) -> list[Played]:
     """What becomes of the alerts of *rules*."""
-    with opened(str(source), Settings.load(ROOT, {}), interval=step) as history:
+    with opened(str(source), Settings.load(ROOT, {}), Part(), interval=step) as history:
         (told,) = run(history, [rules_of([rules])], interval=step, advance=lambda done, of: None)
     return told
 
@@ -221,7 +223,8 @@ def test_a_series_that_ends_is_stale_and_the_directory_is_left_alone(
         wait_until(lambda: not api.query("job_failed"))
         gone = time.time()
         wait_until(lambda: api.query(f"timestamp(other) > {gone + 2}"))
-        with opened(there.replace("://", "://reader:correct-horse@"), Settings.load(ROOT, {}), interval=1) as history:
+        url = there.replace("://", "://reader:correct-horse@")
+        with opened(url, Settings.load(ROOT, {}), Part(back=60), interval=1) as history:
             assert history.name.partition("correct-horse")[1] == ""
             (live,) = run(history, [rules_of([tmp_path / "rules.yml"])], interval=1, advance=lambda done, of: None)
     before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -315,6 +318,8 @@ def test_two_versions_stand_side_by_side(week: Path) -> None:
     assert "alert   pages  was  a week  was  firing  was  precision   was\n" in told
     assert "Errors      3    2    10.5  7.0   1h19m  21m       0.67  0.50\n" in told
     assert "found       slow leak, 2023-11-15 13:00:00: Errors after 2m, was missed\n" in told
+    shown = next(block for block in blocks(ROOT / "docs/backtest.md", "") if block.startswith("history"))
+    assert told.replace(str(week / "h.om"), "week.om") == shown
     assert told.endswith(
         "3 pages, 10.5 a week, precision 0.67, recall 1.00; was 2 pages, 7.0 a week, precision 0.50, recall 0.50\n"
     )
@@ -356,6 +361,21 @@ def test_what_can_not_be_played_is_a_sentence(week: Path, arguments: tuple[str, 
     (week / "back.yml").write_text(INCIDENTS.replace("2023-11-15T03:30:00Z", "2023-11-15T02:30:00Z"))
     told = backtest(*(one.format(week) for one in arguments))
     assert (told.exit_code, said in told.output) == (code, True), told.output
+
+
+def test_an_api_is_played_from_where_it_has_samples(week: Path, tmp_path: Path, tool_paths: dict[str, Path]) -> None:
+    files = [week / "h.om", tmp_path / "data"]
+    subprocess.run([tool_paths["promtool"], "tsdb", "create-blocks-from", "openmetrics", "--quiet", *files], check=True)
+    with local.serving(tool_paths["prometheus"], tmp_path, "{}", kept="100y") as url:
+        told = json.loads(backtest(url, week / "new.yml", "--json", "--start=30d", "--end=2023-11-17T00:00:00Z").output)
+    assert T0 - 30 * 86400 / 200 < told["start"] <= T0, "a month was asked for, and there are two days"
+    assert [len(one["episodes"]) for one in told["versions"][0]["alerts"]] == [3, 0, 0]
+
+
+def test_years_by_mistake_are_told(week: Path) -> None:
+    (week / "years.om").write_text(f"errors 1 0\nerrors 1 {T0}\n# EOF\n")
+    told = backtest(week / "years.om", week / "new.yml", "--interval=1s")
+    assert (told.exit_code, "are more than 5000000 evaluations: play a part" in told.output) == (2, True), told.output
 
 
 def test_what_is_no_prometheus_is_told_without_its_password(week: Path, serve: Serve) -> None:

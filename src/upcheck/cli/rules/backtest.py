@@ -6,7 +6,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from upcheck.result import ExitCode
 
 if TYPE_CHECKING:
     from upcheck.report.backtest import Backtest
-    from upcheck.rules.backtest import History
+    from upcheck.rules.backtest.history import Part
     from upcheck.rules.backtest.incidents import Incident
     from upcheck.rules.suite import Rule
     from upcheck.settings import Settings
@@ -119,32 +118,31 @@ def _play(
     from upcheck.rules.backtest.history import opened
     from upcheck.rules.backtest.incidents import judge
 
-    with _untold(), could_not_tell(), opened(source, with_tools(settings), interval=interval) as whole:
-        history = _clipped(whole, start, end)
-        with progress("queries") as advance:
-            told = room.run(history, versions, interval=interval, advance=advance)
+    part = _part(start, end)
+    with (
+        _untold(),
+        could_not_tell(),
+        opened(source, with_tools(settings), part, interval=interval) as history,
+        progress("queries") as advance,
+    ):
+        told = room.run(history, versions, interval=interval, advance=advance)
     judged = [Version(one, None if labelled is None else judge(one, labelled, history)) for one in told]
     within = judged[0].judgement.incidents if judged[0].judgement else ()
     return Backtest(history, judged, [one for one in labelled or () if one not in within])
 
 
-def _clipped(history: History, start: str | None, end: str | None) -> History:
-    """The part of *history* that is asked for."""
+def _part(start: str | None, end: str | None) -> Part:
+    """The part of a history that is asked for; raises ValueError."""
+    from upcheck.rules.backtest.history import Part
     from upcheck.rules.backtest.incidents import moment
 
-    if end is not None:
-        until = min(moment(end), history.end)
-        shift = history.end - until if history.name.startswith("http") else 0.0  # of an API it is the week before
-        history = replace(history, end=until, start=history.start - shift)
-    if start is not None:
-        try:
-            since = history.end - seconds(start)
-        except ValueError:
-            since = moment(start)
-        history = replace(history, start=since if history.name.startswith("http") else max(since, history.start))
-    if history.start >= history.end:
-        raise click.UsageError("--start and --end: nothing of the history is between them")
-    return history
+    until = None if end is None else moment(end)
+    if start is None:
+        return Part(until=until)
+    try:
+        return Part(back=seconds(start), until=until)
+    except ValueError:
+        return Part(since=moment(start), until=until)
 
 
 @contextlib.contextmanager

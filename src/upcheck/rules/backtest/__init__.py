@@ -23,6 +23,8 @@ from upcheck.rules.suite import Rule
 __all__ = ["Episode", "History", "Played", "rules_of", "run"]
 
 AT_ONCE = 10_000  # steps of a query: Prometheus answers 11,000
+MOST = 5_000_000  # evaluations of an alert: two years and more at 15 s
+EVERYTHING = '{__name__!=""}'
 _OF_LABELS = re.compile(r"\{\{-?\s*\$labels\.(\w+)\s*-?\}\}")
 
 Labels = tuple[tuple[str, str], ...]
@@ -74,8 +76,11 @@ def run(
     """What becomes of the alerts of each version of the rules, evaluated each *interval* seconds unless a group says.
 
     What several have in common is asked once. *advance* is told how many queries are done, of how many.
-    Raises PrometheusError where the history does not answer at all.
+    Raises PrometheusError where the history does not answer at all, ValueError where it is too long.
     """
+    if history.span / interval > MOST:
+        text = f"{promql.duration(round(history.span))} are more than {MOST} evaluations"
+        raise ValueError(f"{text}: play a part, by --start and --end, or take a longer --interval")
     twice = {name for rules in versions for name in _twice(rules)}
     plans = [list(_planned(rules, interval)) for rules in versions]
     wanted = {(query, step): None for plan in plans for _, query, step, problem in plan if not problem}
@@ -109,7 +114,7 @@ class _Has:
 
     def __init__(self, history: History) -> None:
         self._history = history
-        self._metrics = set(self._names('{__name__!=""}'))
+        self._metrics = set(self._names(EVERYTHING))
         self._known: dict[str, bool] = {}
 
     def lacking(self, query: str) -> tuple[str, ...]:

@@ -11,17 +11,20 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from upcheck import command, tools
 from upcheck.probes import ProbeError
 from upcheck.probes.http.url import Target
 from upcheck.prometheus import Prometheus, local
-from upcheck.rules.backtest import History
+from upcheck.rules.backtest import EVERYTHING, History
 from upcheck.settings import Settings
 
 DEADLINE = 300.0  # seconds for an answer
 IMPORT = 3600.0  # seconds for a file to become blocks
+WEEK = 7 * 86400.0  # seconds
+FINE = 256
 _KEPT = "100y"
 _BLOCK = "720h"  # that a block of an imported file may span: a file is read once for each
 _CONFIGURATION = "global: {{evaluation_interval: {interval:g}s}}\n"
@@ -31,15 +34,37 @@ class HistoryError(Exception):
     """There is no history to play: why, in a sentence."""
 
 
-@contextlib.contextmanager
-def opened(source: str, settings: Settings, *, interval: float) -> Iterator[History]:
-    """The history at *source*: a URL, a file or a directory; of a URL the last week.
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The part of a history from *since*, or *back* seconds before its end, to *until* (seconds since 1970)."""
 
-    Raises HistoryError, tools.ToolError, and PrometheusError or CommandError where a program gives no answer.
+    since: float | None = None
+    back: float | None = None
+    until: float | None = None
+
+    def of(self, history: History) -> History:
+        """Raises ValueError where that is nothing."""
+        end = history.end if self.until is None else min(history.end, self.until)
+        since = self.since if self.back is None else end - self.back
+        start = history.start if since is None else max(history.start, since)
+        if start >= end:
+            raise ValueError("--start and --end: nothing of the history is between them")
+        return replace(history, start=start, end=end)
+
+
+@contextlib.contextmanager
+def opened(source: str, settings: Settings, part: Part, *, interval: float) -> Iterator[History]:
+    """A part of the history at *source*: a URL, a file or a directory; of a URL the last week, where it does not say.
+
+    Raises ValueError for a part that is none, HistoryError, tools.ToolError, and PrometheusError or CommandError where
+    a program gives no answer.
     """
     if source.startswith(("http://", "https://")):
-        now = time.time()
-        yield History(Prometheus(source, deadline=DEADLINE), now - 7 * 86400, now, _shown(source))
+        api = Prometheus(source, deadline=DEADLINE)
+        if part.since is None and part.back is None:
+            part = replace(part, back=WEEK)
+        asked = part.of(History(api, 0.0, time.time(), _shown(source)))
+        yield replace(asked, start=_first(asked))
         return
     path = Path(source)
     if not path.exists():
@@ -62,7 +87,19 @@ def opened(source: str, settings: Settings, *, interval: float) -> Iterator[Hist
             times += [first, last] if first <= last else []
             if not times:
                 raise HistoryError(f"{source} has no samples")
-            yield History(api, min(times), max(times), source)
+            yield part.of(History(api, min(times), max(times), source))
+
+
+def _first(history: History) -> float:
+    """When it begins to have samples, to a part in FINE: an API keeps them for no longer than it was told to."""
+    before, after = history.start, history.end
+    while after - before > history.span / FINE:
+        middle = (before + after) / 2
+        if history.api.names(EVERYTHING, history.start, middle):
+            after = middle
+        else:
+            before = middle
+    return before
 
 
 def _shown(url: str) -> str:
