@@ -227,13 +227,18 @@ def test_a_series_that_ends_is_stale_and_the_directory_is_left_alone(
         with opened(url, Settings.load(ROOT, {}), Part(back=60), interval=1) as history:
             assert history.name.partition("correct-horse")[1] == ""
             (live,) = run(history, [rules_of([tmp_path / "rules.yml"])], interval=1, advance=lambda done, of: None)
-    before = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    before = contents(folder)
     stopped = backtested(folder / "data", tmp_path / "rules.yml", step=1)
     (episode,) = stopped[0].episodes
     assert episode.over is not None, "it fires for five minutes where staleness is not seen"
     assert [one.since for one in live[0].episodes] == [episode.since]
     assert [one.over for one in live[0].episodes] == [episode.over]
-    assert {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()} == before
+    assert contents(folder) == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files below *folder*."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def wait_until(true: Callable[[], object], most: float = 20) -> None:
@@ -363,9 +368,15 @@ def test_what_can_not_be_played_is_a_sentence(week: Path, arguments: tuple[str, 
     assert (told.exit_code, said in told.output) == (code, True), told.output
 
 
-def test_an_api_is_played_from_where_it_has_samples(week: Path, tmp_path: Path, tool_paths: dict[str, Path]) -> None:
+def test_blocks_are_played_and_left_alone_and_an_api_from_where_it_has_samples(
+    week: Path, tmp_path: Path, tool_paths: dict[str, Path]
+) -> None:
     files = [week / "h.om", tmp_path / "data"]
     subprocess.run([tool_paths["promtool"], "tsdb", "create-blocks-from", "openmetrics", "--quiet", *files], check=True)
+    before = contents(tmp_path)
+    blocks_told, file_told = (backtest(one, week / "new.yml").output for one in (tmp_path / "data", week / "h.om"))
+    assert blocks_told == file_told.replace(str(week / "h.om"), str(tmp_path / "data"))
+    assert contents(tmp_path) == before
     with local.serving(tool_paths["prometheus"], tmp_path, "{}", kept="100y") as url:
         told = json.loads(backtest(url, week / "new.yml", "--json", "--start=30d", "--end=2023-11-17T00:00:00Z").output)
     assert T0 - 30 * 86400 / 200 < told["start"] <= T0, "a month was asked for, and there are two days"
