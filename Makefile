@@ -60,6 +60,7 @@ lint: $(READY) ## ruff and mypy
 bench: $(READY) ## the figures, a JSON line each
 	@$(BIN)/python -m benchmarks.rules
 	@$(BIN)/python -m benchmarks.mutation
+	@$(BIN)/python -m benchmarks.backtest
 	@$(BIN)/python -m benchmarks.startup
 	@$(BIN)/python -m benchmarks.suite
 	@$(BIN)/python -m benchmarks.engine

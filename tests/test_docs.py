@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT, Repo, Serve, answer
 from tests.test_run import upcheck
-from upcheck import catalog, rules, yaml_checks
+from upcheck import catalog, documents, rules, schema, yaml_checks
 from upcheck.cli import main
 from upcheck.routes import cases
 
@@ -58,6 +58,10 @@ def test_examples_are_read(page: Path, tmp_path: Path) -> None:
         file.write_text(text)
         if "\nservice:" in f"\n{text}":
             assert catalog.load(file).events
+        elif "\nsignals:" in f"\n{text}":
+            schema.validate(file, documents.load(file), "detection")
+        elif "\nincidents:" in f"\n{text}":
+            schema.validate(file, documents.load(file), "incidents")
         elif "\nchecks:" in f"\n{text}":
             assert yaml_checks.load(file)
         elif "alertmanager:" in text:

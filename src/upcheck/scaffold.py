@@ -9,7 +9,7 @@ import upcheck
 
 FOLDERS = ("checks", "rules_tests", "monitoring")
 FILES = ("conftest.py", "collector.py", "Makefile", "pyproject.toml", ".gitignore")
-KINDS = {".py", ".yml"}  # what is written, so that nothing comes along that lies there by chance
+KINDS = {".py", ".yml", ".csv"}  # what is written, so that nothing comes along that lies there by chance
 _PACKAGED = Path(__file__).parent / "_scaffold"
 _CLONE = Path(__file__).parents[2]
 _SCHEMAS = Path(__file__).parent / "schemas"
@@ -75,6 +75,8 @@ def _adapted(path: Path, source: Path) -> str:
         return re.sub(r"^PACKAGE :=.*", lambda _: f"PACKAGE := {package}", kept, flags=re.MULTILINE).rstrip() + "\n"
     if path.name == "pyproject.toml":
         return text.partition("# ---- below:")[2].partition("\n")[2].lstrip()
+    if path.name == "detection.yml":  # the page is one of the library's
+        text = re.sub(r"^page: .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"(\.\./)+src/upcheck/schemas/\w+\.json", "schema.json", text)
 
 

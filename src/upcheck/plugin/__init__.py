@@ -169,19 +169,20 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.is_relative_to(settings.checks):
         return items.YamlCheckFile.from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.rules_tests):
-        return (items.RouteTestFile if _tests_routes(file_path) else items.RuleTestFile).from_parent(
-            parent, path=file_path
-        )
+        kind = _kind(file_path)
+        if kind in ("signals", "incidents"):  # of `upcheck rules detect` and `backtest`
+            return None
+        return (items.RouteTestFile if kind == "routes" else items.RuleTestFile).from_parent(parent, path=file_path)
     if file_path.is_relative_to(settings.monitoring):
         return items.ConfigFile.from_parent(parent, path=file_path)
     return None
 
 
-def _tests_routes(path: Path) -> bool:
+def _kind(path: Path) -> str:
     try:
-        return kind_of(path.read_bytes()) == "routes"
+        return kind_of(path.read_bytes())
     except OSError:
-        return False  # what collects it says so
+        return ""  # what collects it says so
 
 
 @pytest.hookimpl(wrapper=True)

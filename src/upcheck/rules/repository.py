@@ -60,12 +60,19 @@ def find(paths: Iterable[Path]) -> Repository:
 
 
 def kind_of(content: bytes) -> str:
-    """`rules`, `tests`, `custom`, `routes`, `alertmanager`, or what else a YAML file is, by the keys at its top."""
+    """`rules`, `tests`, `custom`, `routes`, `signals`, `incidents`, `alertmanager`, or what else it is.
+
+    By the keys at its top.
+    """
     if _CUSTOM.search(content):
         return "custom"
     keys = set(_TOP.findall(content)) or _flow_keys(content)
     if {b"alertmanager", b"tests"} <= keys:
         return "routes"
+    if {b"rules", b"signals"} <= keys:
+        return "signals"
+    if keys == {b"incidents"}:
+        return "incidents"
     if b"tests" in keys and keys & {b"rule_files", b"evaluation_interval", b"group_eval_order"}:
         return "tests"
     if b"rule_files" in keys and not keys & {b"scrape_configs", b"global", b"alerting"}:

@@ -39,7 +39,10 @@ class Name(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """One rule: *value* is its mapping as written, *line* that of its expression; *number* counts rules of its name."""
+    """One rule: *value* is its mapping as written, *line* that of its expression; *number* counts rules of its name.
+
+    *group_settings* are what its group says beside the rules.
+    """
 
     file: Path
     group: int
@@ -47,6 +50,7 @@ class Rule:
     number: int
     line: int
     value: Mapping[str, Any]
+    group_settings: Mapping[str, Any]
 
     @property
     def name(self) -> Name:
@@ -250,13 +254,14 @@ def _rules(file: Path, document: Mapping[str, Any], node: yaml.Node) -> Iterator
     groups = _child(node, "groups")
     counted: dict[Name, int] = {}
     for group, (value, group_node) in enumerate(zip(document.get("groups") or (), _items(groups), strict=False)):
+        settings = {key: one for key, one in value.items() if key != "rules"}
         for index, (one, at) in enumerate(
             zip(value.get("rules") or (), _items(_child(group_node, "rules")), strict=False)
         ):
             expr = _child(at, "expr") or at
-            rule = Rule(file, group, index, 0, expr.start_mark.line + 1, one)
+            rule = Rule(file, group, index, 0, expr.start_mark.line + 1, one, settings)
             number = counted[rule.name] = counted.get(rule.name, -1) + 1
-            yield Rule(file, group, index, number, rule.line, one)
+            yield Rule(file, group, index, number, rule.line, one, settings)
 
 
 def _items(node: yaml.Node | None) -> Iterable[yaml.Node]:

@@ -15,6 +15,7 @@ from upcheck.probes.http import Request, fetch
 from upcheck.settings import Settings
 
 START = 20.0  # seconds that a server may take to be ready
+_READING = 600.0  # seconds, where it has a write-ahead log to read
 STOP = 5.0  # seconds that it may take to end
 
 
@@ -57,7 +58,7 @@ def _server(settings: Settings, name: str, data: Path, *flags: str) -> Iterator[
         argv = [str(found.path), f"--web.listen-address={address}", "--log.level=warn", *flags]
         process = subprocess.Popen(argv, stdout=output, stderr=output)
     try:
-        _wait(process, name, f"http://{address}", log)
+        _wait(process, name, f"http://{address}", log, _READING if (data / "wal").is_dir() else START)
         yield f"http://{address}"
     finally:
         process.terminate()
@@ -74,8 +75,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _wait(process: subprocess.Popen[bytes], name: str, url: str, log: Path) -> None:
-    end = time.monotonic() + START
+def _wait(process: subprocess.Popen[bytes], name: str, url: str, log: Path, most: float) -> None:
+    end = time.monotonic() + most
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(ProbeFailure):  # not yet
             if fetch(Request(f"{url}/-/ready", deadline=1.0)).is_success:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,16 +40,39 @@ def memory(settings: Settings) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "upcheck"
 
 
+def with_tools(settings: Settings) -> Settings:
+    """*settings*, with a folder for tools that is not another's."""
+    if declared(settings.root) or "UPCHECK_TOOLS" in os.environ:
+        return settings
+    return replace(settings, tools=memory(settings) / "tools")
+
+
 def promtool(settings: Settings) -> Path:
     """The path of promtool, fetched if need be; ends with exit code 3 where it can't be had."""
     from upcheck import tools
 
-    if not declared(settings.root) and "UPCHECK_TOOLS" not in os.environ:
-        settings = replace(settings, tools=memory(settings) / "tools")
     try:
-        return tools.ensure(("promtool",), settings, say=lambda text: click.echo(text, err=True))["promtool"].path
+        return tools.ensure(("promtool",), with_tools(settings), say=lambda text: click.echo(text, err=True))[
+            "promtool"
+        ].path
     except tools.ToolError as error:
         click.echo(str(error), err=True)
+        sys.exit(ExitCode.UNKNOWN)
+
+
+@contextlib.contextmanager
+def could_not_tell() -> Iterator[None]:
+    """Exit 3 with a sentence where nothing can be told."""
+    from upcheck import tools
+    from upcheck.command import CommandError
+    from upcheck.documents import DocumentError
+    from upcheck.rules.evaluate import EvaluationError
+    from upcheck.rules.mutation import MutationError
+
+    try:
+        yield
+    except (CommandError, DocumentError, tools.ToolError, EvaluationError, MutationError) as error:
+        click.echo(f"Error: {error}", err=True)
         sys.exit(ExitCode.UNKNOWN)
 
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from upcheck import tools
 from upcheck.cli.repo import settings_here
-from upcheck.cli.rules.asked import JSON, PATHS, found, memory, promtool, style
+from upcheck.cli.rules.asked import JSON, PATHS, could_not_tell, found, memory, promtool, style
 from upcheck.result import ExitCode
 from upcheck.settings import Settings
 
@@ -42,7 +41,7 @@ def mutate(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -> 
     settings = settings_here()
     there = _tested(settings, paths)
     began = time.monotonic()
-    with _could_not_tell(), _progress("mutants") as advance:
+    with could_not_tell(), progress("mutants") as advance:
         rules = mutation.prove(
             promtool(settings),
             there.tests,
@@ -79,7 +78,7 @@ def coverage(paths: tuple[Path, ...], as_json: bool, fail_under: float | None) -
 
     settings = settings_here()
     there = _tested(settings, paths)
-    with _could_not_tell():
+    with could_not_tell():
         told = measured.measure(promtool(settings), there.tests, _rule_files(there))
         routing = routes.measure(there.routes, there.alertmanager, told.rules)
     if as_json:
@@ -117,22 +116,7 @@ def _rule_files(there: Repository) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _could_not_tell() -> Iterator[None]:
-    """Exit 3 with a sentence where nothing can be told."""
-    from upcheck.command import CommandError
-    from upcheck.documents import DocumentError
-    from upcheck.rules.evaluate import EvaluationError
-    from upcheck.rules.mutation import MutationError
-
-    try:
-        yield
-    except (CommandError, DocumentError, tools.ToolError, EvaluationError, MutationError) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(ExitCode.UNKNOWN)
-
-
-@contextlib.contextmanager
-def _progress(unit: str) -> Iterator[Callable[[int, int], None]]:
+def progress(unit: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, where that is a terminal; what it yields is told how much is done, of how much."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
