@@ -24,6 +24,8 @@ PACKAGES: Mapping[str, Sequence[str]] = {
     ),
     "redis-server": ("redis-server", "redis-tools", "libjemalloc2", "liblzf1", "libatomic1"),
     "busybox-static": ("busybox-static",),
+    "prometheus-postgres-exporter": ("prometheus-postgres-exporter",),
+    "prometheus-redis-exporter": ("prometheus-redis-exporter",),
     "mariadbd": ("mariadb-server-core", "mariadb-common", "libaio1", "libnuma1", "liburing2", "libpcre2-8-0"),
 }
 HOMES = ("bin", "usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")
