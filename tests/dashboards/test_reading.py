@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from tests.conftest import ROOT
+from tests.test_docs import blocks
 from upcheck.cli import main
 from upcheck.dashboards import Dashboard, files
 from upcheck.dashboards.conditions import Conditions
@@ -99,7 +101,7 @@ def test_a_panel_has_what_its_alert_compares_unless_it_says_otherwise(read: Read
             {"-0.5": "red"},
         ),
         ("unit: up, alert: Down", [(None, "green")], {"0": "red", "1": "green"}),
-        ("unit: count, query: up", [(None, "green")], {}),
+        ("unit: count, query: up", [(None, "blue")], {}),
     ],
 )
 def test_colours_change_where_alerts_fire(
@@ -112,13 +114,37 @@ def test_colours_change_where_alerts_fire(
     assert {value: one["color"] for value, one in options.items()} == words
 
 
+def test_the_example_of_the_page_is_read(monitoring: Path) -> None:
+    (text,) = blocks(ROOT / "docs/dashboards.md", "yaml")
+    (monitoring / "prometheus/rules/shop.yml").write_text(
+        RULES.replace(" Slow\n", " ShopSlow\n").replace("VeryS", "ShopVeryS")
+    )
+    (monitoring / "grafana/example.yml").write_text(text)
+    dashboard = load(monitoring / "grafana/example.yml", Conditions(monitoring / "prometheus/rules"))
+    assert [one.title for one in dashboard.panels] == ["Latency", "Requests by route"]
+    assert [one.threshold.value for one in dashboard.panels[0].conditions] == [1.0, 5.0]
+
+
+def test_a_variable_is_a_choice_in_grafana_and_stands_for_all_elsewhere(monitoring: Path) -> None:
+    told = HEAD.replace("rows:", "variables: {route: shop_total}\nrows:")
+    (monitoring / "grafana/shop.yml").write_text(
+        told + """      - {title: A, about: It., unit: count, query: 'shop_total{route=~"$route"}'}\n"""
+    )
+    dashboard = load(monitoring / "grafana/shop.yml", Conditions(monitoring / "prometheus/rules"))
+    assert dashboard.with_all().panels[0].queries == (("A", 'shop_total{route=~".*"}'),)
+    (text,) = files.made(monitoring).values()
+    (_, variable) = json.loads(text)["templating"]["list"]
+    assert (variable["name"], variable["query"]) == ("route", "label_values(shop_total, route)")
+    assert variable["includeAll"]
+
+
 def test_panels_stand_side_by_side_for_as_long_as_there_is_room(read: Read) -> None:
     found = read(
         panel("A", "unit: up, query: up, kind: stat"),
         panel("B", "unit: up, query: up, width: 18"),
         panel("C", "unit: up, query: up"),
     ).panels
-    assert [(one.x, one.y, one.width, one.height) for one in found] == [(0, 1, 6, 4), (6, 1, 18, 8), (0, 9, 12, 8)]
+    assert [(one.x, one.y, one.width, one.height) for one in found] == [(0, 1, 6, 8), (6, 1, 18, 8), (0, 9, 12, 8)]
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ monitoring/prometheus/rules ┴─ conditions ───────────�
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 COLUMNS = 24  # of Grafana's grid
-HEIGHTS = {"lines": 8, "stat": 4, "bars": 8}  # rows of the grid
+HEIGHTS = {"lines": 8, "stat": 4, "bars": 8}  # rows of the grid, where no higher panel stands beside
 WIDTHS = {"lines": 12, "stat": 6, "bars": 12}
 
 
@@ -111,3 +111,19 @@ class Dashboard:
     def panels(self) -> tuple[Panel, ...]:
         """The panels of all rows."""
         return tuple(panel for row in self.rows for panel in row.panels)
+
+    def with_all(self) -> Dashboard:
+        """The same where each variable stands for all: its queries are PromQL that anybody can ask."""
+        return replace(self, variables=(), rows=tuple(self._with_all(row) for row in self.rows))
+
+    def _with_all(self, row: Row) -> Row:
+        panels = [
+            replace(panel, queries=tuple((legend, self._plain(text)) for legend, text in panel.queries))
+            for panel in row.panels
+        ]
+        return replace(row, panels=tuple(panels))
+
+    def _plain(self, text: str) -> str:
+        for label, _ in self.variables:
+            text = text.replace(f'"${label}"', '".*"')
+        return text

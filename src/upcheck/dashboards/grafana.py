@@ -20,7 +20,7 @@ SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 REFRESH = "30s"
 SPAN = "now-6h"
 Builder = timeseries.Panel | stat.Panel | bargauge.Panel
-_GOOD = "green"
+_GOOD, _NEUTRAL = "green", "blue"  # what no alert watches is neither good nor bad
 
 
 def text(made: Dashboard) -> str:
@@ -146,7 +146,7 @@ def _last() -> common.ReduceDataOptions:
 
 def _thresholds(conditions: Sequence[Condition]) -> dashboard.ThresholdsConfig:
     """Steps, of which the last that a value reaches gives it its colour."""
-    steps: dict[float | None, str] = {None: _GOOD}
+    steps: dict[float | None, str] = {None: _GOOD if conditions else _NEUTRAL}
     limits = sorted((one.threshold for one in conditions), key=lambda one: one.value)
     for below, limit in zip([None, *(one.value for one in limits)], limits, strict=False):
         if limit.op in (">", ">="):

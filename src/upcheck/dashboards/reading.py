@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,19 +48,24 @@ class _Reader:
         return Dashboard(self._path.stem, told["title"], told["folder"], told["about"], tuple(rows), variables)
 
     def _laid_out(self, place: Place, panels: Sequence[Mapping[str, Any]], y: int) -> tuple[list[Panel], int]:
-        """The panels side by side from *y* on, as many as there is room for, and where the next row begins."""
-        made: list[Panel] = []
-        x = height = 0
+        """The panels side by side from *y* on, those of a line equally high, and where the next row begins."""
+        lines: list[list[Panel]] = [[]]
+        x = 0
         for number, told in enumerate(panels):
-            kind = told.get("kind", "lines")
-            width = told.get("width", WIDTHS[kind])
-            if x + width > COLUMNS:
-                x, y, height = 0, y + height, 0
-            made.append(self._panel((*place, number), told, x, y))
-            x, height = x + width, max(height, HEIGHTS[kind])
-        return made, y + height
+            panel = self._panel((*place, number), told)
+            if x + panel.width > COLUMNS:
+                x = 0
+                lines.append([])
+            lines[-1].append(replace(panel, x=x))
+            x += panel.width
+        made: list[Panel] = []
+        for line in lines:
+            height = max(panel.height for panel in line)
+            made += [replace(panel, y=y, height=height) for panel in line]
+            y += height
+        return made, y
 
-    def _panel(self, place: Place, told: Mapping[str, Any], x: int, y: int) -> Panel:
+    def _panel(self, place: Place, told: Mapping[str, Any]) -> Panel:
         title, kind = told["title"], told.get("kind", "lines")
         if title in self._titles:
             raise self._error((*place, "title"), f"a second panel is called '{title}': give it a name of its own")
@@ -69,7 +75,7 @@ class _Reader:
         conditions = self._alerts((*place, "alert"), told.get("alert", ()))
         queries = tuple(self._queries(place, told, conditions))
         width = told.get("width", WIDTHS[kind])
-        return Panel(title, told["about"], kind, told["unit"], queries, conditions, x, y, width, HEIGHTS[kind])
+        return Panel(title, told["about"], kind, told["unit"], queries, conditions, width=width, height=HEIGHTS[kind])
 
     def _alerts(self, place: Place, told: str | Sequence[str]) -> tuple[Condition, ...]:
         found: list[Condition] = []
