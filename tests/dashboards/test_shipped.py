@@ -121,6 +121,7 @@ def test_grafana_can_load_it(dashboard: Dashboard) -> None:
     told = shown(dashboard)
     assert (told["uid"], told["title"], told["tags"]) == (dashboard.name, dashboard.title, [dashboard.folder])
     assert len(told["uid"]) <= 40, "Grafana's limit"
+    assert told["refresh"] == "30s"
     assert "id" not in told, "a number of one Grafana's database"
     assert 36 <= told["schemaVersion"] <= 41, "Grafana 10 to 12"
     assert len({one["id"] for one in told["panels"]}) == len(told["panels"])
