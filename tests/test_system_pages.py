@@ -23,7 +23,7 @@ from upcheck.settings import Settings
 PAGES = sorted((ROOT / "docs/systems").glob("*.md"))
 HEADER = "| in its document | where | test |"
 ABSENT = ("## Not here yet", "No settings here:")
-NAMES = ("name", "alert", "record", "job_name")  # whose values are names in YAML
+NAMES = ("name", "title", "alert", "record", "job_name")  # whose values are names in YAML
 
 
 def tables(page: Path) -> list[tuple[str, list[str], list[str]]]:

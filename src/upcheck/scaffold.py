@@ -9,7 +9,13 @@ import upcheck
 
 FOLDERS = ("checks", "rules_tests", "monitoring")
 FILES = ("conftest.py", "collector.py", "Makefile", "pyproject.toml", ".gitignore")
-KINDS = {".py", ".yml", ".csv"}  # what is written, so that nothing comes along that lies there by chance
+KINDS = {
+    ".py",
+    ".yml",
+    ".csv",
+    ".json",
+    ".tmpl",
+}  # no more: nothing comes along that lies there by chance
 _PACKAGED = Path(__file__).parent / "_scaffold"
 _CLONE = Path(__file__).parents[2]
 _SCHEMAS = Path(__file__).parent / "schemas"
@@ -35,6 +41,7 @@ def write(folder: Path) -> list[Path]:
     texts = {folder / path: _adapted(path, source) for path in wanted}
     texts[folder / "checks/schema.json"] = _schema("checks")
     texts[folder / "monitoring/services/schema.json"] = _schema("service")
+    texts[folder / "monitoring/grafana/schema.json"] = _schema("dashboard")
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,7 @@ import click
 
 import upcheck
 from upcheck import run as once
+from upcheck.cli.dashboards import dashboards
 from upcheck.cli.demo import demo
 from upcheck.cli.migration import import_
 from upcheck.cli.repo import settings_here
@@ -45,6 +46,7 @@ Examples:
   upcheck rules test ../their-rules      promtool's tests of any directory, without false greens
   upcheck services                       the catalogue: what each service measures
   upcheck demo coderunner                a service's traffic, made up, in a real Prometheus
+  upcheck dashboards                     Grafana's JSON of monitoring/grafana
   upcheck rules mutate                   which changes of the alerting rules no test would notice
   upcheck rules contract monitoring      rules and dashboards, held against what exporters produce
   upcheck init my-monitoring             a monitoring repo of your own
@@ -58,6 +60,7 @@ def main() -> None:
     """Monitoring as code, in pytest."""
 
 
+main.add_command(dashboards)
 main.add_command(demo)
 main.add_command(import_)
 main.add_command(rules)

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from upcheck import documents, run
+from upcheck.demo.checks import Checks
 from upcheck.demo.host import Host
 from upcheck.demo.scenario import Scenario
 from upcheck.demo.traffic import Traffic
@@ -49,6 +50,7 @@ class Stage:
     traffics: Sequence[Traffic]
     host: Host
     exported: dict[str, float]  # the series of other exporters
+    checks: Checks | None = None
 
     def fault(self, *names: str) -> None:
         """From now on these faults are there, of those services that have them, and no others."""
@@ -83,6 +85,10 @@ class Stage:
         plays = [traffic.play for traffic in self.traffics]
         for play in plays:
             self.exported.update(play.exporters)
+            for series, rate in play.growing.items():
+                self.exported[series] = self.exported.get(series, 0.0) + rate * span
+        if self.checks is not None:
+            self.checks.run(span)
         self.host.cpu = max([play.host.get("cpu", 0.2) for play in plays])
         self.host.memory = max([play.host.get("memory", 0.4) for play in plays])
         events = [event for traffic in self.traffics for event in traffic.batch(span)]
@@ -102,16 +108,21 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(settings: Settings, scenarios: Sequence[Scenario], factor: float = 60.0) -> Iterator[Stage]:
+def stage(
+    settings: Settings, scenarios: Sequence[Scenario], factor: float = 60.0, *, monitors: bool = False
+) -> Iterator[Stage]:
     """The collector and Prometheus on free ports, for as long as the block lasts; *factor* seconds pass in one.
+
+    With *monitors*, made-up checks run, too, and Prometheus scrapes itself.
 
     Raises DemoError, DocumentError, run.RunError, ServerError.
     """
     exported: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="upcheck-demo-") as name:
         folder = Path(name)
+        history = folder / "history.sqlite"  # no checks of ours in it
         said = {
-            "UPCHECK_HISTORY": str(folder / "history.sqlite"),  # no checks of ours in it
+            "UPCHECK_HISTORY": str(history),
             "UPCHECK_PROCFS": str(folder / "proc"),
             "METRICS_SYSTEM_INTERVAL": f"{max(100.0, INTERVAL / factor * 1000):.0f}",
             "HEALTH_CHECK_INTERVAL": f"{max(100.0, INTERVAL / factor * 1000):.0f}",
@@ -123,9 +134,14 @@ def stage(settings: Settings, scenarios: Sequence[Scenario], factor: float = 60.
         ):
             lapse = Lapse(factor, wall_clock=True)
             file = _configuration(settings, lapse, folder, [collector.removeprefix("http://"), exporter.address])
-            with prometheus(settings, file, folder / "data", *lapse.flags()) as url:
+            with (
+                prometheus(settings, file, folder / "data", *lapse.flags()) as url,
+                Checks(history) if monitors else contextlib.nullcontext() as checks,
+            ):
+                if monitors:  # which finds the file as it is written: its port is not known before it runs
+                    (folder / "self.json").write_text(json.dumps([{"targets": [url.removeprefix("http://")]}]))
                 traffics = [Traffic(scenario) for scenario in scenarios]
-                yield Stage(collector, url, factor, traffics, host, exported)
+                yield Stage(collector, url, factor, traffics, host, exported, checks)
 
 
 def _configuration(settings: Settings, lapse: Lapse, folder: Path, targets: Sequence[str]) -> Path:
@@ -140,7 +156,8 @@ def _configuration(settings: Settings, lapse: Lapse, folder: Path, targets: Sequ
         "scrape_configs": [
             {"job_name": job, "honor_labels": True, "static_configs": [{"targets": [target]}]}
             for job, target in zip(("collector", "exporters"), targets, strict=True)
-        ],
+        ]
+        + [{"job_name": "prometheus", "file_sd_configs": [{"files": [str(folder / "self.json")]}]}],
     }
     path = folder / "prometheus.yml"
     path.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

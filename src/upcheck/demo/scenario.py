@@ -17,11 +17,15 @@ Row = Mapping[str, Any]  # the fields of an event; a list is what one is taken o
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What is told: rows of *events*, *metrics* of no event, series of *exporters*, shares of the *host* in use."""
+    """What is told: rows of *events*, *metrics* of no event, series of *exporters*, shares of the *host* in use.
+
+    *growing* are the series of exporters that grow, and by how much in a second.
+    """
 
     events: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     exporters: Mapping[str, float] = field(default_factory=dict)
+    growing: Mapping[str, float] = field(default_factory=dict)
     host: Mapping[str, float] = field(default_factory=dict)
     silent: bool = False
 
@@ -36,6 +40,7 @@ class Play:
             events,
             {**self.metrics, **other.metrics},
             {**self.exporters, **other.exporters},
+            {**self.growing, **other.growing},
             {**self.host, **other.host},
             self.silent or other.silent,
         )
@@ -87,8 +92,14 @@ def load(service: Service, folder: Path) -> Scenario:
 
 def _play(told: Mapping[str, Any]) -> Play:
     events = {name: tuple(rows) if isinstance(rows, list) else (rows,) for name, rows in told.get("events", {}).items()}
+    exporters = told.get("exporters", {})
     return Play(
-        events, told.get("metrics", {}), told.get("exporters", {}), told.get("host", {}), bool(told.get("silent"))
+        events,
+        told.get("metrics", {}),
+        {series: value for series, value in exporters.items() if not isinstance(value, dict)},
+        {series: value["rate"] for series, value in exporters.items() if isinstance(value, dict)},
+        told.get("host", {}),
+        bool(told.get("silent")),
     )
 
 

@@ -44,6 +44,17 @@ def test_a_family_without_samples_is_known_by_name() -> None:
     assert {one.labels for one in found.values()} == {None}
 
 
+def test_a_counter_keeps_the_name_that_an_exporter_gives_it() -> None:
+    found = read(
+        "# TYPE pg_xact_commit counter\npg_xact_commit 5\n# TYPE a_total counter\na_total 5\n# TYPE b counter\n"
+    )
+    assert {name: one.type for name, one in found.items()} == {
+        "pg_xact_commit": "counter",
+        "a_total": "counter",
+        "b": "counter",
+    }
+
+
 def test_a_label_that_only_some_series_have_is_sparse() -> None:
     assert read('# TYPE a gauge\na{x="1"} 1\na{x="2",y="3"} 1\n')["a"].sparse == {"y"}
 

@@ -29,6 +29,7 @@ SCRAPE_INTERVAL = 15.0  # seconds, where no configuration says otherwise
 _PROMETHEUS_INTERVAL = 60.0  # seconds, Prometheus' own default
 COLLECTOR = "upcheck's collector"
 _OWN_LABELS = {"state": tuple(State), "outcome": tuple(Outcome), "severity": SEVERITIES}
+_COUNTER = re.compile(r"^# TYPE (\S+) counter$", re.MULTILINE)
 _SCRAPED = (
     "up",
     "scrape_duration_seconds",
@@ -152,7 +153,11 @@ def read_exposition(text: str, source: str) -> list[Series]:
         raise ExporterError(f"{source} is no exposition: {error}; expected Prometheus' text format") from None
     if not families:
         raise ExporterError(f"{source} has no metrics: is it the address of an exporter's /metrics?")
-    return [series for family in families for series in _series(family, source)]
+    found = [series for family in families for series in _series(family, source)]
+    if read is text_format:  # whose parser calls each counter `..._total`, which that format does not ask for
+        plain = {f"{name}_total" for name in _COUNTER.findall(text) if not name.endswith("_total")}
+        return [replace(one, name=one.name.removesuffix("_total")) if one.name in plain else one for one in found]
+    return found
 
 
 def _series(family: Metric, source: str) -> list[Series]:

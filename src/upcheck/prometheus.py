@@ -38,6 +38,14 @@ class Present:
     times: Sequence[float]
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The values of one series over a time: *points* are pairs of Unix seconds and a value."""
+
+    labels: Mapping[str, str]
+    points: Sequence[tuple[float, float]]
+
+
 class Prometheus:
     """The API at *url*, which may have a user and a password, and a path before `/api/v1`."""
 
@@ -59,6 +67,11 @@ class Prometheus:
         """
         asked = {"query": expression, "start": _number(start), "end": _number(end), "step": _number(step)}
         return self._ask("query_range", expression, asked, _present)
+
+    def query_range(self, expression: str, start: float, end: float, step: float) -> list[Series]:
+        """What *expression* comes to from *start* to *end* (Unix seconds), each *step*. Raises PrometheusError."""
+        asked = {"query": expression, "start": _number(start), "end": _number(end), "step": _number(step)}
+        return self._ask("query_range", expression, asked, _series)
 
     def names(self, selector: str, start: float, end: float) -> list[str]:
         """The metrics that have series which *selector* selects, from *start* to *end*. Raises PrometheusError."""
@@ -116,6 +129,10 @@ def _present(data: Mapping[str, Any]) -> list[Present]:
         )
         for one in data["result"]
     ]
+
+
+def _series(data: Mapping[str, Any]) -> list[Series]:
+    return [Series(one["metric"], [(float(at), float(value)) for at, value in one["values"]]) for one in data["result"]]
 
 
 def _number(value: float) -> str:

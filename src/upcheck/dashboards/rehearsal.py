@@ -1,0 +1,66 @@
+"""Pictures of the dashboards of a repo, from a demonstration in which something goes wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from upcheck import catalog
+from upcheck.dashboards import pictures
+from upcheck.dashboards.reading import load_all
+from upcheck.demo import scenario, stage
+from upcheck.prometheus import Prometheus, Series
+from upcheck.rules.timelapse import Lapse
+from upcheck.settings import Settings
+
+FACTOR = 30.0  # seconds that pass in one: faster, and the history that the collector shows would look old
+LEAD = 14.0  # seconds of ours before the picture begins, so that all rates are known
+WELL, WRONG, AFTER = 18.0, 14.0, 16.0  # seconds of ours that it shows
+STEP = 0.5  # seconds of ours between two points: Prometheus scrapes as often
+FAULTS = (
+    "error-rate",
+    "latency",
+    "deployment-failures",
+    "replication-lag",
+    "environments",
+    "slow-docker",
+    "connections",
+)
+
+
+def draw(settings: Settings) -> Iterator[tuple[str, str]]:
+    """The name and the SVG of each dashboard, one after the other; it takes over a minute.
+
+    Raises DemoError, DocumentError, PrometheusError, run.RunError, ServerError.
+    """
+    dashboards = load_all(settings.monitoring)
+    services = catalog.load_all(settings.monitoring / "services")
+    scenarios = [scenario.load(one, settings.monitoring / "demo") for one in services]
+    lapse = Lapse(FACTOR, wall_clock=True)
+    with stage(settings, scenarios, FACTOR, monitors=True) as made:
+        made.play(LEAD)
+        start = time.time()
+        made.play(WELL)
+        made.fault(*FAULTS)
+        made.play(WRONG)
+        made.fault()
+        made.play(AFTER)
+        span, api = pictures.Span(start, time.time(), STEP, FACTOR), Prometheus(made.prometheus)
+
+        def ask(text: str) -> list[Series]:
+            return api.query_range(lapse.promql(text), span.start, span.end, span.step)
+
+        for one in dashboards:
+            yield one.name, pictures.svg(one.with_all(), ask, span)
+
+
+def write(settings: Settings, folder: Path) -> list[Path]:
+    """Draw into *folder*, made if need be; the files written. Raises as `draw` does, and OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, text in draw(settings):
+        path = folder / f"{name}.svg"
+        path.write_text(text, encoding="utf-8")
+        written.append(path)
+    return written
