@@ -20,7 +20,7 @@ import yaml
 
 from upcheck import documents, run
 from upcheck.demo.checks import Checks
-from upcheck.demo.host import Host
+from upcheck.demo.host import DISK, Host
 from upcheck.demo.scenario import Scenario
 from upcheck.demo.traffic import Traffic
 from upcheck.probes import ProbeFailure
@@ -117,7 +117,7 @@ def stage(
 
     Raises DemoError, DocumentError, run.RunError, ServerError.
     """
-    exported: dict[str, float] = {}
+    exported: dict[str, float] = dict(DISK)
     with tempfile.TemporaryDirectory(prefix="upcheck-demo-") as name:
         folder = Path(name)
         history = folder / "history.sqlite"  # no checks of ours in it

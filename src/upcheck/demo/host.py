@@ -12,8 +12,11 @@ from typing import Self
 TICK = 0.1  # seconds
 CPUS = 2
 MEMORY = 16 * 1024**2  # kB
+# Its disk, which an exporter tells of: the collector would ask ours, which fills up at our pace.
+_DISK = 'device="/dev/vda",fstype="ext4",mountpoint="/"'
+DISK = {f"node_filesystem_size_bytes{{{_DISK}}}": 100e9, f"node_filesystem_avail_bytes{{{_DISK}}}": 70e9}
 _TICKS = os.sysconf("SC_CLK_TCK")
-# As they are here. No mounts: our disks fill up at our pace, which is none that is played.
+# As they are here.
 _OURS = ("diskstats", "net/dev", "vmstat", "sys/fs/file-nr", "sys/kernel/domainname")
 
 
