@@ -55,7 +55,7 @@ def demo(service: str, faults: tuple[str, ...], speed: float, span: str) -> None
             return
         _known(scenarios, faults)
         end = time.monotonic() + seconds(span)
-        with stage(settings, scenarios, speed) as made:
+        with stage(settings, scenarios, speed, monitors=True) as made:
             _introduce(made)
             made.play(min(_LEAD / speed, _PATIENCE))
             _told("fault" if faults else "healthy", ", ".join(faults), "red" if faults else "green")

@@ -215,7 +215,8 @@ def _legend(series: Sequence[_Named], box: _Box) -> list[str]:
     for number, one in enumerate(series[:_MOST_NAMED]):
         name = _cut(one.name, 44)
         wide = 26 + 6.4 * len(name)
-        if x + wide > box.x + box.width:
+        rest = 80 if number + 1 < len(series) else 0  # for what says how many there are beside
+        if x + wide + rest > box.x + box.width:
             parts.append(_text(x, y, f"and {len(series) - number} more", "dim"))
             break
         parts.append(
