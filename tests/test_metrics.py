@@ -209,6 +209,18 @@ def test_the_collector_finds_the_history_by_the_settings(tmp_path: Path, monkeyp
     assert b"probe_success" not in Collector().checks.page()
 
 
+def test_a_collector_that_samples_often_reads_the_history_as_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METRICS_SYSTEM_INTERVAL", "100")
+    checks = Collector(history=tmp_path / "h.sqlite").checks
+    assert b"probe_success" not in checks.page()
+    with History(tmp_path / "h.sqlite") as history:
+        history.append(results(time.time()))
+    time.sleep(0.11)
+    assert b"probe_success" in checks.page()
+
+
 def test_a_registry_of_prometheus_client_has_the_same(history: Path) -> None:
     registry = CollectorRegistry()
     checks = CheckMetrics(history)
@@ -216,11 +228,8 @@ def test_a_registry_of_prometheus_client_has_the_same(history: Path) -> None:
     assert values(generate_latest(registry)) == values(checks.page())
 
 
-def test_a_missing_history_has_no_series_and_one_that_comes_is_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(metrics, "FRESH", 0.0)
-    checks = CheckMetrics(tmp_path / "h.sqlite")
+def test_a_missing_history_has_no_series_and_one_that_comes_is_seen(tmp_path: Path) -> None:
+    checks = CheckMetrics(tmp_path / "h.sqlite", fresh=0.0)
     assert values(checks.page()) == {"upcheck_history_read_errors_total": 0, "upcheck_checks_dropped": 0}
     assert list(tmp_path.iterdir()) == []
     with History(tmp_path / "h.sqlite") as history:
@@ -229,7 +238,7 @@ def test_a_missing_history_has_no_series_and_one_that_comes_is_seen(
 
 
 @pytest.mark.parametrize("damage", ["text", "pages", "facts", "newer", "folder"])
-def test_a_history_that_can_not_be_read_is_counted(history: Path, damage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_history_that_can_not_be_read_is_counted(history: Path, damage: str) -> None:
     import sqlite3
 
     if damage == "text":
@@ -244,8 +253,7 @@ def test_a_history_that_can_not_be_read_is_counted(history: Path, damage: str, m
         with sqlite3.connect(history) as db:
             db.execute(statement)
         db.close()
-    monkeypatch.setattr(metrics, "FRESH", 0.0)
-    checks = CheckMetrics(history)
+    checks = CheckMetrics(history, fresh=0.0)
     assert values(checks.page())["upcheck_history_read_errors_total"] == 1
     assert values(checks.page()) == {"upcheck_history_read_errors_total": 2}
 

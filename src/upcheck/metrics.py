@@ -137,9 +137,10 @@ class CheckMetrics:
     Written by hand: 10,000 checks are 300,000 samples, for which prometheus_client takes seconds.
     """
 
-    def __init__(self, history: Path, *, time: Callable[[], float] = time.time) -> None:
-        """*history* is read at each scrape and may come and go; *time* tells unix seconds."""
+    def __init__(self, history: Path, *, fresh: float = FRESH, time: Callable[[], float] = time.time) -> None:
+        """*history* is read at a scrape, once in *fresh* seconds, and may come and go; *time* tells unix seconds."""
         self._history = history
+        self._fresh = fresh
         self._time = time
         self._lock = threading.Lock()
         self._read_errors = 0
@@ -154,7 +155,7 @@ class CheckMetrics:
         """All families, in Prometheus' text format or as OpenMetrics without its `# EOF`; never raises."""
         with self._lock:  # parallel scrapes wait for one page
             made, page = self._pages.get(openmetrics, (-math.inf, b""))
-            if not 0 <= time.monotonic() - made < FRESH:
+            if not 0 <= time.monotonic() - made < self._fresh:
                 page = self._render(openmetrics)
                 self._pages[openmetrics] = (time.monotonic(), page)
             return page

@@ -126,6 +126,7 @@ def test_a_value_is_written_in_three_digits_with_its_unit(value: float, unit: st
         (0, 1, "share", ["0%", "25%", "50%", "75%", "100%"]),
         (0, 0.37, "seconds", ["0 s", "100 ms", "200 ms", "300 ms", "400 ms"]),
         (0, 3.5 * 2**30, "bytes", ["0 B", "1 GiB", "2 GiB", "3 GiB", "4 GiB"]),
+        (0, 120, "seconds", ["0 s", "30 s", "1 min", "1.5 min", "2 min"]),
         (-30, 80, "count", ["-50", "0", "50", "100"]),
         (0, 0, "count", ["0", "0.25", "0.5", "0.75", "1"]),
     ],

@@ -26,7 +26,7 @@ def dashboards(check: bool, pictures: Path | None) -> None:
       upcheck dashboards                     write what has changed
       upcheck dashboards --check             for CI: has all been written?
       upcheck dashboards --pictures docs/dashboards
-                                             an SVG of each, from a demonstration: it takes over a minute
+                                             an SVG of each, from a demonstration: it takes half a minute
     \b
     Exit codes: 0 all is as it should be, 1 with --check something is not, 2 wrong usage.
     """

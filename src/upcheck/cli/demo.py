@@ -27,7 +27,7 @@ _PATIENCE = 10.0  # seconds of ours that this may take
     "--fault", "faults", multiple=True, metavar="NAME", help="Have something go wrong; --fault list tells what."
 )
 @click.option("--speed", type=click.FloatRange(1, 120), default=60, show_default=True, help="Seconds that pass in one.")
-@click.option("--for", "span", default="1h", metavar="TIME", show_default=True, help="End after TIME of ours.")
+@click.option("--for", "span", default="1h", metavar="TIME", show_default=True, help="End after TIME.")
 def demo(service: str, faults: tuple[str, ...], speed: float, span: str) -> None:
     """Watch a service of the catalogue, or all, without having one.
 
@@ -54,13 +54,14 @@ def demo(service: str, faults: tuple[str, ...], speed: float, span: str) -> None
             _list(scenarios)
             return
         _known(scenarios, faults)
-        end = time.monotonic() + seconds(span)
-        with stage(settings, scenarios, speed) as made:
+        length = seconds(span)
+        with stage(settings, scenarios, speed, monitors=True) as made:
             _introduce(made)
             made.play(min(_LEAD / speed, _PATIENCE))
             _told("fault" if faults else "healthy", ", ".join(faults), "red" if faults else "green")
             made.fault(*faults)
             seen: dict[str, str] = {}
+            end = time.monotonic() + length
             while time.monotonic() < end:
                 seen = _changes(made, seen)
                 made.play(0.5)

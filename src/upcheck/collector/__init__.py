@@ -20,7 +20,7 @@ from upcheck.collector.services import Services
 from upcheck.components import register
 from upcheck.documents import DocumentError
 from upcheck.health import Health, metrics_component, system_component
-from upcheck.metrics import CheckMetrics
+from upcheck.metrics import FRESH, CheckMetrics
 from upcheck.recording import Recorder
 from upcheck.settings import SettingsError, here
 from upcheck.system import Clock, SystemCollector
@@ -97,7 +97,8 @@ class Collector:
         self._services = Services(self.recorder, self.system, said)
         self.sample("system")(self._services.sample)
         self._sources: tuple[Source, ...] = (self.system, self.process, self.sampling, *self._services.sources)
-        self.checks = CheckMetrics(history or settings.history, time=clock.time)
+        fresh = min(FRESH, said.system_interval)  # who samples more often than usual wants no older checks
+        self.checks = CheckMetrics(history or settings.history, fresh=fresh, time=clock.time)
         self.registry.reserve(lambda: described(*self._sources))
         self.registry.reserve(self.checks.describe)
         self.health = Health(clock, interval=said.health_interval, timeout=said.health_timeout)

@@ -10,6 +10,7 @@ _TIMES = ((86400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"), (1e-3, "ms")
 _SIZES = ((2.0**40, "TiB"), (2.0**30, "GiB"), (2.0**20, "MiB"), (2.0**10, "KiB"), (1.0, "B"))
 _COUNTS = ((1e9, " B"), (1e6, " M"), (1e3, " K"), (1.0, ""))
 _DECIMAL: tuple[float, ...] = (1, 2, 2.5, 5, 10)  # steps of an axis
+_CLOCK: tuple[float, ...] = (15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 21600, 43200, 86400)
 _BINARY: tuple[float, ...] = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1024)
 _ENDS = {"reqps": " req/s", "ops": " ops/s", "cps": " c/s", "suffix:x": "x"}
 
@@ -37,6 +38,8 @@ def ticks(low: float, high: float, unit: str, most: int = 5) -> list[float]:
     rough = wide / (most - 1)
     if UNITS[unit].grafana in ("bytes", "Bps") and rough >= 1:
         size, factors = 1024.0 ** math.floor(math.log(rough, 1024)), _BINARY
+    elif UNITS[unit].grafana == "s" and 10 < rough <= _CLOCK[-1]:
+        size, factors = 1.0, _CLOCK
     else:
         size, factors = 10.0 ** math.floor(math.log10(rough)), _DECIMAL
     step = next(size * factor for factor in factors if size * factor >= rough * 0.999)

@@ -37,7 +37,6 @@ _STYLE = (
     ".head{font-size:20px;font-weight:600}.panel{fill:#181b1f;stroke:#2a2d33}.grid{stroke:#2a2d33}"
     ".line{fill:none;stroke-width:1.5;stroke-linejoin:round}.limit{stroke-dasharray:6 4;stroke-opacity:.8}"
 )
-_MOST_NAMED = 12  # series in a legend
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,10 +211,11 @@ def _axes(panel: Panel, plot: _Box, marks: Sequence[tuple[float, float]], second
 
 def _legend(series: Sequence[_Named], box: _Box) -> list[str]:
     parts, x, y = [], box.x, box.y + box.height - 2
-    for number, one in enumerate(series[:_MOST_NAMED]):
+    for number, one in enumerate(series):
         name = _cut(one.name, 44)
         wide = 26 + 6.4 * len(name)
-        if x + wide > box.x + box.width:
+        rest = 80 if number + 1 < len(series) else 0  # for what says how many there are beside
+        if x + wide + rest > box.x + box.width:
             parts.append(_text(x, y, f"and {len(series) - number} more", "dim"))
             break
         parts.append(

@@ -60,4 +60,4 @@ class Checks:
         duration, fails = usual
         outcome = Outcome.FAILED if self._random.random() < fails else Outcome.HELD
         took = duration * self._random.lognormvariate(0, 0.25)
-        return Result(check, outcome, time.time(), took, facts={"severity": "warning", "failure_threshold": 2})
+        return Result(check, outcome, time.time(), took, facts={"severity": "warning", "failure_threshold": 3})
