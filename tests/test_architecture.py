@@ -49,7 +49,19 @@ FLOORS = {
         "components",
         "blackbox",
     ],
-    "hosts": ["concurrent", "plugin", "watch", "report", "collector", "run", "scaffold", "migration", "demo", "drill"],
+    "hosts": [
+        "concurrent",
+        "plugin",
+        "watch",
+        "report",
+        "collector",
+        "run",
+        "scaffold",
+        "migration",
+        "demo",
+        "drill",
+        "stack",
+    ],
     "doors": ["cli"],
 }
 FLOOR = {room: level for level, rooms in enumerate(FLOORS.values()) for room in rooms}
