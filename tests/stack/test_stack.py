@@ -19,7 +19,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.stack.conftest import Repo, Started, made
 from upcheck.settings import Settings
-from upcheck.stack.services import BINARIES, PORTS, StackError, addressed, ports, services
+from upcheck.stack.services import BINARIES, PORTS, StackError, addressed, addresses, ports, services
 
 
 def asked(url: str, **parameters: str) -> Any:
@@ -176,7 +176,10 @@ def test_what_others_refuse_restarts_nothing_either(
 
 def test_a_port_that_is_taken_is_named_with_its_service_and_setting(started: Started, tmp_path: Path) -> None:
     other = made(tmp_path, started.repo.ports)
-    told = other.upcheck("up")
+    try:
+        told = other.upcheck("up")
+    finally:
+        other.upcheck("stop")
     port = started.repo.ports["collector"]
     assert told.returncode == 3
     assert told.stderr.startswith(f"port {port} of 127.0.0.1, which collector would listen on, is in use: free it, or")
@@ -274,6 +277,6 @@ def test_ports_that_make_no_sense_are_refused(said: str, sentence: str) -> None:
 
 
 def test_the_usual_addresses_give_way_to_those_that_are_set_and_nothing_else_does() -> None:
-    numbers = ports(settings("prometheus=19090, alertmanager=9090"))
+    places = addresses(ports(settings("prometheus=19090, alertmanager=9090")))
     text = 'a: ["127.0.0.1:9090", "localhost:9093", "10.0.0.1:9090", "127.0.0.1:90900"]'
-    assert addressed(text, numbers) == ('a: ["127.0.0.1:19090", "localhost:9090", "10.0.0.1:9090", "127.0.0.1:90900"]')
+    assert addressed(text, places) == 'a: ["127.0.0.1:19090", "127.0.0.1:9090", "10.0.0.1:9090", "127.0.0.1:90900"]'

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -90,10 +91,17 @@ def test_at_its_end_all_have_ended_what_does_not_listen_too(tmp_path: Path) -> N
     until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
     state = record.state()
     assert state is not None
-    pids = [state.runs["a"].pid, int((tmp_path / "child").read_text())]
+    own = state.runs["a"].pid
+    assert own is not None
+    pids = [own, int((tmp_path / "child").read_text())]
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
-    until(lambda: not any(psutil.pid_exists(pid) for pid in pids if pid))
+    try:
+        until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     assert record.state() is None
 
 

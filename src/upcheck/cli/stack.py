@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _WIDE = 18  # the longest name of a service, and a blank
 _LINES = 20  # of each log
+_LOOK = 0.2  # seconds between two looks at what came
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,16 +40,26 @@ def stack() -> None:
     """
 
 
+_provider = click.option(
+    "--provider", type=click.Choice(["local", "docker"]), default="local", show_default=True,
+    help="Programs of this machine, or containers of monitoring/compose.yml.",
+)  # fmt: skip
+
+
 @stack.command()
-def up() -> None:
+@_provider
+def up(provider: str) -> None:
     """Prove the configuration, start everything, and prove that an alert finds its way.
 
-    What promtool, amtool or the contract refuse starts nothing. Nobody is told of the alert that proves it.
+    What promtool, amtool or the contract refuse starts nothing. Nobody is told of the alert that proves it. In
+    containers, their health is what `upcheck stack status --provider docker` tells.
 
     \b
     Exit codes: 0 everything is well, 1 something is not, 2 wrong usage, 3 nothing was started.
     """
     made = _stack()
+    if provider == "docker":
+        _compose(made, "up", "--detach", "--build", prepared=True)
     with _refusals("nothing was started"):
         started = made.up()
     if not started:
@@ -58,13 +69,16 @@ def up() -> None:
 
 
 @stack.command()
-def restart() -> None:
+@_provider
+def restart(provider: str) -> None:
     """Prove the configuration, then stop everything and start it anew; what is refused leaves all as it is.
 
     \b
     Exit codes: 0 everything is well, 1 something is not, 2 wrong usage, 3 nothing was restarted.
     """
     made = _stack()
+    if provider == "docker":
+        _compose(made, "up", "--detach", "--build", "--force-recreate", prepared=True)
     what = "what runs goes on as it is" if made.running else "nothing was started"
     with _refusals(what):
         made.restart()
@@ -72,22 +86,28 @@ def restart() -> None:
 
 
 @stack.command()
-def stop() -> None:
-    """End everything; metrics, alerts and logs stay in .upcheck/stack."""
+@_provider
+def stop(provider: str) -> None:
+    """End everything; metrics and alerts stay, in .upcheck/stack or in volumes."""
     made = _stack()
+    if provider == "docker":
+        _compose(made, "--profile", "postgres", "--profile", "redis", "down")
     with _refusals("it may still run: `upcheck stack status` tells"):
         ran = made.stop()
     click.echo("stopped; data and logs are kept in .upcheck/stack" if ran else "the stack does not run")
 
 
 @stack.command()
-def status() -> None:
+@_provider
+def status(provider: str) -> None:
     """Say how each service is: address, health, since when, memory.
 
     \b
     Exit codes: 0 everything is well, 1 something is not, or nothing runs, 2 wrong usage.
     """
     made = _stack()
+    if provider == "docker":
+        _compose(made, "ps")
     standings = made.standings()
     if not standings:
         click.echo("the stack was never started: `upcheck stack up`")
@@ -104,30 +124,46 @@ def status() -> None:
 @stack.command()
 @click.argument("service", default="")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what comes, until Ctrl-C.")
-def logs(service: str, follow: bool) -> None:
+@_provider
+def logs(service: str, follow: bool, provider: str) -> None:
     """Print the last lines that SERVICE, or each, has printed; `supervisor` tells what died."""
-    record = _stack().record
+    made = _stack()
+    if provider == "docker":
+        _compose(made, "logs", f"--tail={_LINES}", *(["--follow"] if follow else []), *([service] if service else []))
+    record = made.record
     names = sorted(path.stem for path in record.logs.glob("*.log"))
     if not names:
         raise click.ClickException("there are no logs: the stack was never started: `upcheck stack up`")
     if service and service not in names:
         raise click.UsageError(f"no service '{service}'{nearest(service, names)}")
     chosen = [service] if service else names
-    files = [(name, record.log(name).open(errors="replace")) for name in chosen]
-    try:
-        for name, file in files:
-            for line in file.readlines()[-_LINES:]:
-                _line(name, line, len(chosen) > 1)
-        while follow:
-            for name, file in files:
-                for line in file:
-                    _line(name, line, len(chosen) > 1)
-            time.sleep(0.2)
-    except KeyboardInterrupt:
-        click.echo()
-    finally:
-        for _, file in files:
-            file.close()
+    with ExitStack() as opened:
+        files = {name: opened.enter_context(record.log(name).open(errors="replace")) for name in chosen}
+        with suppress(KeyboardInterrupt):
+            _print(files, follow)
+
+
+def _print(files: Mapping[str, TextIO], follow: bool) -> None:
+    """Print the last lines of *files*, by the names of their services, and what comes."""
+    for name, file in files.items():
+        for line in file.readlines()[-_LINES:]:
+            _line(name, line, len(files) > 1)
+    while follow:
+        for name, file in files.items():
+            for line in file:
+                _line(name, line, len(files) > 1)
+        time.sleep(_LOOK)
+
+
+def _compose(made: Stack, *arguments: str, prepared: bool = False) -> NoReturn:
+    """Have Compose do it, with a configuration that is to be *prepared* first; exit with its code."""
+    from upcheck.stack import compose
+
+    with _refusals("nothing was started" if prepared else "nothing was done"):
+        compose.program()  # before anything is fetched or written
+        if prepared:
+            click.echo(f"passwords are in {compose.prepare(made.settings)}")
+        sys.exit(compose.call(made.settings, *arguments))
 
 
 def _line(name: str, line: str, named: bool) -> None:

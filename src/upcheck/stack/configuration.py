@@ -31,10 +31,10 @@ def programs(settings: Settings) -> dict[str, Path]:
     return {name: tool.path for name, tool in tools.ensure((*BINARIES, "promtool", "amtool"), settings).items()}
 
 
-def propose(settings: Settings, numbers: Mapping[str, int], into: Path) -> None:
-    """Copy the repo's monitoring into the folder *into*, with the addresses of *numbers*. Raises StackError.
+def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounted: bool = False) -> None:
+    """Copy the repo's monitoring into the folder *into*, with the addresses of *places*. Raises StackError.
 
-    Secrets are not copied: where they were, a link leads to them.
+    Secrets are not copied: where they were, a link leads to them, or an empty folder where they are to be *mounted*.
     """
     source = settings.monitoring
     for name in _CONFIGURED:
@@ -42,13 +42,14 @@ def propose(settings: Settings, numbers: Mapping[str, int], into: Path) -> None:
             raise StackError(f"{source / name} is not there: a stack needs it; `upcheck init FOLDER` writes one")
     try:
         shutil.rmtree(into, ignore_errors=True)
-        shutil.copytree(source, into, ignore=shutil.ignore_patterns("secrets"))
+        shutil.copytree(source, into, ignore=shutil.ignore_patterns("secrets", ".env"))
         # Alertmanager's even where there are none yet: it reads them as it sends, so they may be made later.
         for secrets in {source / "alertmanager/secrets", *source.rglob("secrets")}:
-            (into / secrets.relative_to(source)).symlink_to(secrets.resolve())
+            place = into / secrets.relative_to(source)
+            place.mkdir() if mounted else place.symlink_to(secrets.resolve())
         for name in _CONFIGURED:
             text = (into / name).read_text(encoding="utf-8")
-            (into / name).write_text(addressed(text, numbers), encoding="utf-8")
+            (into / name).write_text(addressed(text, places), encoding="utf-8")
     except (OSError, shutil.Error, UnicodeDecodeError) as error:
         raise StackError(f"{source} can't be copied to {into}: {error}") from None
 

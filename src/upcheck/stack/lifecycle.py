@@ -20,7 +20,7 @@ from upcheck.stack import proof
 from upcheck.stack.configuration import missing_secrets, programs, propose, prove
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.record import Record, process
-from upcheck.stack.services import HOST, Service, StackError, ports, services
+from upcheck.stack.services import HOST, Service, StackError, addresses, ports, services
 from upcheck.stack.supervisor import STOP
 
 START = 60.0  # seconds in which every service is to be well
@@ -117,7 +117,7 @@ class Stack:
                 _free(name, port)
         found = programs(self.settings)
         proposed = self.record.folder / "proposed"
-        propose(self.settings, numbers, proposed)
+        propose(self.settings, addresses(numbers), proposed)
         prove(self.settings, proposed, found)
         return _Prepared(services(self.settings, numbers, found, self.record.configuration, self.record.data), proposed)
 

@@ -61,12 +61,15 @@ def ports(settings: Settings) -> dict[str, int]:
     return found
 
 
-def addressed(text: str, numbers: Mapping[str, int]) -> str:
-    """*text* with the usual address of each service replaced by where it listens."""
-    usual = {str(port): str(numbers[name]) for name, port in PORTS.items()}
-    return re.sub(
-        rf"\b(127\.0\.0\.1|localhost):({'|'.join(usual)})\b", lambda found: f"{found[1]}:{usual[found[2]]}", text
-    )
+def addresses(numbers: Mapping[str, int]) -> dict[int, str]:
+    """Where each service listens, by its usual port."""
+    return {usual: f"{HOST}:{numbers[name]}" for name, usual in PORTS.items()}
+
+
+def addressed(text: str, places: Mapping[int, str]) -> str:
+    """*text* with the addresses of this host at each port of *places* replaced by the place."""
+    known = "|".join(map(str, places))
+    return re.sub(rf"\b(?:127\.0\.0\.1|localhost):({known})\b", lambda found: places[int(found[1])], text)
 
 
 def modules(settings: Settings, monitoring: Path) -> Path:
@@ -96,7 +99,7 @@ def services(
         "blackbox_exporter": [f"--config.file={modules(settings, monitoring)}"],
     }
     python, port = sys.executable, numbers["collector"]
-    target = addressed(settings.target, numbers)
+    target = addressed(settings.target, addresses(numbers))
     return [
         Service("collector", (python, str(root / "collector.py"), "--port", str(port)), port),
         Service("watch", (python, "-m", "upcheck.cli", "watch", "--log=lines", f"--target={target}")),
