@@ -6,7 +6,7 @@ PACKAGE := --constraint constraints.txt --editable '.[dev]'
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: help check run watch demo collector tools clean
+.PHONY: help check run watch demo collector up down status logs tools clean
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -24,6 +24,18 @@ demo: $(READY) ## a service's traffic, made up, in a real Prometheus: SERVICE=co
 
 collector: $(READY) ## serve this host's metrics and health until Ctrl-C
 	@$(BIN)/python collector.py
+
+up: $(READY) ## everything on this machine: collector, watch, Prometheus, Alertmanager, exporters
+	@$(BIN)/upcheck stack up $(ARGS)
+
+down: $(READY) ## end what `make up` has started; data stay
+	@$(BIN)/upcheck stack stop
+
+status: $(READY) ## how each of these services is
+	@$(BIN)/upcheck stack status
+
+logs: $(READY) ## what they print: SERVICE=prometheus, ARGS=--follow
+	@$(BIN)/upcheck stack logs $(SERVICE) $(ARGS)
 
 tools: $(READY) ## which promtool, amtool, prometheus and alertmanager are used
 	@$(BIN)/upcheck tools list

@@ -61,6 +61,7 @@ FLOORS = {
         "demo",
         "drill",
         "dashboards",
+        "stack",
     ],
     "doors": ["cli"],
 }

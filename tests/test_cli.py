@@ -52,6 +52,15 @@ def test_init_of_a_clone_asks_for_the_clone(tmp_path: Path) -> None:
     assert package == f"PACKAGE := --constraint '{ROOT}/constraints.txt' '{ROOT}'"
 
 
+def test_init_writes_what_containers_need_without_the_library_s_source(tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["init", str(tmp_path)]).exit_code == 0
+    text = (tmp_path / "Dockerfile").read_text()
+    assert "pip install --no-cache-dir 'upcheck[otlp,postgres,mysql,websocket]==" in text
+    assert "/source" not in text
+    assert (tmp_path / "monitoring/compose.yml").is_file()
+    assert (tmp_path / "monitoring/alertmanager/templates/upcheck.tmpl").is_file()
+
+
 def test_init_where_nothing_can_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     told = CliRunner().invoke(main, ["init", str(tmp_path / "file/repo")])

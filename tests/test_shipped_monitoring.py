@@ -108,8 +108,17 @@ def test_every_target_is_up(stack: dict[str, str]) -> None:
     def health() -> dict[str, str]:
         return {one["labels"]["job"]: one["health"] for one in ask(stack, "targets")["activeTargets"]}
 
-    wait_for(lambda: set(health().values()) == {"up"}, health)
-    assert health() == {"collector": "up", "prometheus": "up"}
+    ours = {"collector": "up", "prometheus": "up", "alertmanager": "up"}  # the others: tests/stack
+    wait_for(lambda: health().items() >= ours.items(), health)
+    assert set(health()) == {*ours, "node", "blackbox_exporter"}
+
+
+def test_node_exporter_leaves_to_the_collector_what_alerts_of_hosts_read() -> None:
+    jobs = yaml.safe_load((MONITORING / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    (relabelling,) = next(job for job in jobs if job["job_name"] == "node")["metric_relabel_configs"]
+    dropped = re.compile(relabelling["regex"])
+    assert relabelling["action"] == "drop"
+    assert {name for name in read_by_the_rules() if name.startswith("node_") and not dropped.fullmatch(name)} == set()
 
 
 def test_every_rule_is_loaded_and_evaluates_without_error(stack: dict[str, str]) -> None:

@@ -8,14 +8,9 @@ from pathlib import Path
 import upcheck
 
 FOLDERS = ("checks", "rules_tests", "monitoring")
-FILES = ("conftest.py", "collector.py", "Makefile", "pyproject.toml", ".gitignore")
-KINDS = {
-    ".py",
-    ".yml",
-    ".csv",
-    ".json",
-    ".tmpl",
-}  # no more: nothing comes along that lies there by chance
+FILES = ("conftest.py", "collector.py", "Makefile", "pyproject.toml", ".gitignore", "Dockerfile", ".dockerignore")
+# What is written; no more: nothing comes along that lies there by chance.
+KINDS = {".py", ".yml", ".csv", ".json", ".tmpl"}
 _PACKAGED = Path(__file__).parent / "_scaffold"
 _CLONE = Path(__file__).parents[2]
 _SCHEMAS = Path(__file__).parent / "schemas"
@@ -82,6 +77,9 @@ def _adapted(path: Path, source: Path) -> str:
         return re.sub(r"^PACKAGE :=.*", lambda _: f"PACKAGE := {package}", kept, flags=re.MULTILINE).rstrip() + "\n"
     if path.name == "pyproject.toml":
         return text.partition("# ---- below:")[2].partition("\n")[2].lstrip()
+    if path.name == "Dockerfile":  # which installs the library: here from its source, there from its package
+        text = text.replace("COPY . /source\n", "").replace("    && rm -rf /source \\\n", "")
+        text = re.sub(r"--constraint \S+ '/source(\[.*\])'", rf"'upcheck\1=={upcheck.__version__}'", text)
     if path.name == "detection.yml":  # the page is one of the library's
         text = re.sub(r"^page: .*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"(\.\./)+src/upcheck/schemas/\w+\.json", "schema.json", text)

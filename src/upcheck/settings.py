@@ -34,6 +34,8 @@ class Settings:
 
     *probes* is the modules file of the collector's /probe, *probe_networks* what it may ask, apart by blanks;
     *push* is the folder of the reports of jobs, *procfs* the /proc of the host that the collector tells of.
+    *ports* are those of the stack's services that are not the usual ones, *tsdb_retention* and *tsdb_size* how long,
+    and how much, its Prometheus keeps.
     """
 
     root: Path
@@ -50,6 +52,9 @@ class Settings:
     tools: Path = Path(".tools")
     sla_source: str = ""
     health: str = ""
+    ports: str = ""
+    tsdb_retention: str = "15d"
+    tsdb_size: str = "10GB"
     maintenance: tuple[Window, ...] = ()
 
     @classmethod

@@ -26,6 +26,12 @@ PACKAGES: Mapping[str, Sequence[str]] = {
     "busybox-static": ("busybox-static",),
     "prometheus-postgres-exporter": ("prometheus-postgres-exporter",),
     "prometheus-redis-exporter": ("prometheus-redis-exporter",),
+    "docker-compose": (
+        *("docker-compose", "python3-docker", "python3-dockerpty", "python3-docopt", "python3-dotenv", "python3-attr"),
+        *("python3-texttable", "python3-websocket", "python3-jsonschema", "python3-pyrsistent", "python3-yaml"),
+        *("python3-requests", "python3-urllib3", "python3-chardet", "python3-certifi", "python3-idna", "python3-six"),
+        *("python3-distutils", "python3-distro", "python3-packaging", "python3-pkg-resources"),
+    ),
     "mariadbd": ("mariadb-server-core", "mariadb-common", "libaio1", "libnuma1", "liburing2", "libpcre2-8-0"),
 }
 HOMES = ("bin", "usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")

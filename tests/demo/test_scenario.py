@@ -33,8 +33,7 @@ def test_a_fault_says_only_what_is_otherwise() -> None:
         {"pg_up": 1},
         host={"cpu": 0.2, "memory": 0.4},
     )
-    otherwise = ({"request": ({"status": 500},), "users": ({"kind": "c"},)}, {"fds": 99}, {"pg_up": 0})
-    fault = Play(*otherwise, host={"cpu": 1})
+    fault = Play({"request": ({"status": 500},), "users": ({"kind": "c"},)}, {"fds": 99}, {"pg_up": 0}, host={"cpu": 1})
     made = healthy.but(fault)
     assert made.events == {"request": ({"rate": 2, "status": 500},), "users": ({"kind": "c"},)}
     assert (made.metrics, made.exporters, made.host) == ({"fds": 99}, {"pg_up": 0}, {"cpu": 1, "memory": 0.4})

@@ -23,6 +23,7 @@ from upcheck.cli.migration import import_
 from upcheck.cli.repo import settings_here
 from upcheck.cli.rules import rules
 from upcheck.cli.services import services
+from upcheck.cli.stack import stack
 from upcheck.declaration import seconds
 from upcheck.history import History, HistoryError, Streak
 from upcheck.report import nagios as plugin
@@ -47,6 +48,7 @@ Examples:
   upcheck services                       the catalogue: what each service measures
   upcheck demo coderunner                a service's traffic, made up, in a real Prometheus
   upcheck dashboards                     Grafana's JSON of monitoring/grafana
+  upcheck stack up                       everything on this machine, without Docker
   upcheck rules mutate                   which changes of the alerting rules no test would notice
   upcheck rules contract monitoring      rules and dashboards, held against what exporters produce
   upcheck init my-monitoring             a monitoring repo of your own
@@ -65,6 +67,7 @@ main.add_command(demo)
 main.add_command(import_)
 main.add_command(rules)
 main.add_command(services)
+main.add_command(stack)
 
 
 def _style(text: str, colour: str) -> str:

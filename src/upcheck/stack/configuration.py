@@ -1,0 +1,115 @@
+"""The configuration that a stack runs with: a copy of the repo's, proven before anything is started or stopped."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from upcheck import command, documents, tools
+from upcheck.documents import DocumentError
+from upcheck.rules import configs, contract
+from upcheck.rules.repository import PathError
+from upcheck.settings import Settings
+from upcheck.stack.services import BINARIES, StackError, addressed, modules
+
+_CONFIGURED = ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml")
+_TIMEOUT = 20.0  # seconds for an exporter to read its configuration
+_SHOWN = 5  # findings of the contract
+
+
+class RefusedError(StackError):
+    """A configuration that its own tool, or the contract, does not accept."""
+
+
+def programs(settings: Settings) -> dict[str, Path]:
+    """The servers and the tools that prove their configuration, fetched where this machine has none.
+
+    Raises tools.ToolError.
+    """
+    return {name: tool.path for name, tool in tools.ensure((*BINARIES, "promtool", "amtool"), settings).items()}
+
+
+def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounted: bool = False) -> None:
+    """Copy the repo's monitoring into the folder *into*, with the addresses of *places*. Raises StackError.
+
+    Secrets are not copied: where they were, a link leads to them, or an empty folder where they are to be *mounted*.
+    """
+    source = settings.monitoring
+    for name in _CONFIGURED:
+        if not (source / name).is_file():
+            raise StackError(f"{source / name} is not there: a stack needs it; `upcheck init FOLDER` writes one")
+    try:
+        shutil.rmtree(into, ignore_errors=True)
+        shutil.copytree(source, into, ignore=shutil.ignore_patterns("secrets", ".env"))
+        # Alertmanager's even where there are none yet: it reads them as it sends, so they may be made later.
+        for secrets in {source / "alertmanager/secrets", *source.rglob("secrets")}:
+            place = into / secrets.relative_to(source)
+            place.mkdir() if mounted else place.symlink_to(secrets.resolve())
+        for name in _CONFIGURED:
+            text = (into / name).read_text(encoding="utf-8")
+            (into / name).write_text(addressed(text, places), encoding="utf-8")
+    except (OSError, shutil.Error, UnicodeDecodeError) as error:
+        raise StackError(f"{source} can't be copied to {into}: {error}") from None
+
+
+def prove(settings: Settings, proposed: Path, found: Mapping[str, Path]) -> None:
+    """Hold what is *proposed* against promtool, amtool, blackbox_exporter and the contract.
+
+    Raises RefusedError with what the first of them says, CommandError where one gives no answer.
+    """
+    for tool, name in zip(("promtool", "amtool"), _CONFIGURED, strict=True):
+        try:
+            verdict = configs.check(found[tool], proposed / name)
+        except DocumentError as error:
+            raise RefusedError(_here(str(error), settings, proposed)) from None
+        if not verdict.ok:
+            said = _here(verdict.text, settings, proposed).removeprefix("FAILED:").strip()
+            raise RefusedError(f"{tool} refuses {_shown(settings.monitoring / name, settings)}: {said}")
+    argv = [str(found["blackbox_exporter"]), f"--config.file={modules(settings, proposed)}", "--config.check"]
+    answer = command.run(argv, timeout=_TIMEOUT)
+    if answer.code:
+        said = _here((answer.stderr or answer.stdout).strip().splitlines()[-1], settings, proposed)
+        raise RefusedError(f"blackbox_exporter refuses {_shown(settings.probes, settings)}: {said}")
+    _kept_contract(settings)
+
+
+def _kept_contract(settings: Settings) -> None:
+    """Raise RefusedError where rules read what nothing produces."""
+    folders = [folder for folder in (settings.monitoring, settings.rules_tests) if folder.is_dir()]
+    try:
+        report = contract.check(folders, context_paths=[settings.monitoring])
+    except PathError as error:
+        raise RefusedError(str(error)) from None
+    if report.findings:
+        shown = "\n".join(
+            f"  {_shown(one.file, settings)}:{one.line}: {one.sentence}" for one in report.findings[:_SHOWN]
+        )
+        raise RefusedError(
+            f"the contract is broken in {len(report.findings)} places (`upcheck rules contract` shows all):\n{shown}"
+        )
+
+
+def missing_secrets(settings: Settings) -> list[Path]:
+    """The files of secrets that Alertmanager's configuration names and that are not there."""
+    path = settings.monitoring / "alertmanager/alertmanager.yml"
+    named = sorted(set(_files(documents.load(path))))
+    return [Path(name) for name in named if not (path.parent / name).is_file()]
+
+
+def _files(value: object) -> list[str]:
+    """The values of all keys that end in _file, as Alertmanager calls those that name a file of a secret."""
+    if isinstance(value, Mapping):
+        own = [str(one) for key, one in value.items() if str(key).endswith("_file") and isinstance(one, str)]
+        return own + [name for one in value.values() for name in _files(one)]
+    return [name for one in value for name in _files(one)] if isinstance(value, list) else []
+
+
+def _here(text: str, settings: Settings, proposed: Path) -> str:
+    """*text* with the files that it is about as the repo has them."""
+    return text.replace(str(proposed), str(settings.monitoring)).replace(f"{settings.root}{os.sep}", "").strip()
+
+
+def _shown(path: Path, settings: Settings) -> str:
+    return os.path.relpath(path, settings.root)

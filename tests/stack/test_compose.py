@@ -1,0 +1,261 @@
+"""monitoring/compose.yml and Dockerfile, read as Compose reads them; nothing here needs an engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import upcheck
+from tests.conftest import ROOT
+from tests.databases.packages import programs
+from tests.stack.conftest import Repo, made
+from upcheck import tools
+from upcheck.settings import Settings
+from upcheck.stack import compose
+from upcheck.stack.configuration import RefusedError
+from upcheck.stack.services import addressed
+
+FILE = ROOT / "monitoring/compose.yml"
+COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_what_the_documents_name_is_there() -> None:
+    own, exporters = (
+        {"collector", "watch"},
+        {"node-exporter", "blackbox-exporter", "postgres-exporter", "redis-exporter"},
+    )
+    assert set(SERVICES) == {*own, *exporters, "prometheus", "alertmanager", "grafana", "redis"}
+    assert {name for name, one in SERVICES.items() if "profiles" in one} == {
+        "postgres-exporter", "redis-exporter", "redis",
+    }  # fmt: skip
+    assert set(COMPOSE["volumes"]) >= {"prometheus-data", "alertmanager-data", "grafana-data", "redis-data"}
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_is_confined(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"[\w/-]+:v?\d+\.\d+\.\d+(-alpine)?", service["image"]), "a version, no digest"
+    user, _, group = service["user"].partition(":")
+    assert int(user) > 0
+    assert int(group) > 0
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
+    assert service["restart"] == "unless-stopped"
+    assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+    assert not service.get("privileged")
+    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_the_ports_are_those_of_the_documents() -> None:
+    published = {name: [port.split(":")[1] for port in one.get("ports", [])] for name, one in SERVICES.items()}
+    assert published == {
+        "collector": ["9909"], "watch": [], "prometheus": ["9090"], "alertmanager": ["9093"], "grafana": ["3001"],
+        "node-exporter": ["9100"], "blackbox-exporter": ["9115"], "postgres-exporter": ["9187"],
+        "redis-exporter": ["9121"], "redis": [],
+    }  # fmt: skip
+
+
+def test_redis_has_no_way_out() -> None:
+    assert SERVICES["redis"]["networks"] == ["data"]
+    assert COMPOSE["networks"]["data"] == {"internal": True}
+
+
+def test_the_versions_are_those_that_upcheck_is_tried_with() -> None:
+    images = {one["image"] for one in SERVICES.values()}
+    assert {f"{product.image}:v{product.release}" for product in tools.PRODUCTS} <= images
+    assert f"upcheck:{upcheck.__version__}" in images
+
+
+def test_no_password_has_a_default() -> None:
+    said = {key: value for one in SERVICES.values() for key, value in one.get("environment", {}).items()}
+    passwords = {key: value for key, value in said.items() if re.search("PASSWORD|AUTH", key)}
+    assert set(passwords) == {"GF_SECURITY_ADMIN_PASSWORD", "REDIS_PASSWORD", "REDISCLI_AUTH"}
+    assert all(re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", value) for value in passwords.values())
+    assert "admin123" not in FILE.read_text()
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    """A repo whose configuration is as containers read it."""
+    repo = made(tmp_path_factory.mktemp("repo"), {})
+    compose.prepare(settings(repo))
+    return repo
+
+
+def settings(repo: Repo) -> Settings:
+    return Settings.load(repo.path, {"UPCHECK_TOOLS": str(ROOT / ".tools")})
+
+
+def environment(repo: Repo) -> dict[str, str]:
+    lines = (repo.path / "monitoring/.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_passwords_are_made_once_and_are_nobody_else_s_to_read(repo: Repo) -> None:
+    path = repo.path / "monitoring/.env"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    before = environment(repo)
+    assert all(len(before[name]) >= 32 for name in compose.PASSWORDS)
+    assert len({before[name] for name in compose.PASSWORDS}) == len(compose.PASSWORDS)
+    path.write_text(path.read_text().replace("UPCHECK_GID", "# UPCHECK_GID") + "POSTGRES_DSN=postgresql://mine")
+    compose.prepare(settings(repo))
+    after = environment(repo)
+    assert {name: after[name] for name in before} == before
+    assert after["POSTGRES_DSN"] == "postgresql://mine"
+    ignored = subprocess.run(["git", "check-ignore", "-q", "monitoring/.env"], cwd=ROOT)
+    assert ignored.returncode == 0
+
+
+def test_prometheus_and_alertmanager_find_each_other_by_service(repo: Repo) -> None:
+    folder = repo.path / "monitoring" / environment(repo)["UPCHECK_CONFIGURATION"]
+    read = yaml.safe_load((folder / "prometheus/prometheus.yml").read_text())
+    groups = [one for job in read["scrape_configs"] for one in job["static_configs"]]
+    groups += read["alerting"]["alertmanagers"][0]["static_configs"]
+    targets = {target for group in groups for target in group["targets"]}
+    served = {f"{name}:{port.split(':')[1]}" for name, one in SERVICES.items() for port in one.get("ports", [])}
+    assert targets <= served
+    assert {target.partition(":")[0] for target in targets} == {
+        "collector", "prometheus", "alertmanager", "node-exporter", "blackbox-exporter",
+    }  # fmt: skip
+    assert "127.0.0.1" not in str(targets)
+
+
+def test_a_target_that_is_added_for_a_host_leads_to_its_container() -> None:
+    text = 'targets: ["127.0.0.1:9187", "localhost:9121", "127.0.0.1:5432"]'
+    said = 'targets: ["postgres-exporter:9187", "redis-exporter:9121", "127.0.0.1:5432"]'
+    assert addressed(text, compose.ADDRESSES) == said
+
+
+def test_what_is_mounted_is_there(repo: Repo) -> None:
+    (repo.path / "conftest.py").touch()
+    configuration = environment(repo)["UPCHECK_CONFIGURATION"]
+    mounts = {mount for one in SERVICES.values() for mount in one.get("volumes", [])}
+    sources = {re.sub(r"\$\{UPCHECK_CONFIGURATION:\?[^}]*\}", configuration, mount).split(":")[0] for mount in mounts}
+    bound = {source for source in sources if source.startswith(".")}
+    assert len(bound) >= 8
+    bound.discard("./grafana")  # the dashboards, which have tests of their own
+    assert [source for source in bound if not (repo.path / "monitoring" / source).exists()] == []
+    assert {source for source in sources if not source.startswith((".", "/"))} == set(COMPOSE["volumes"])
+
+
+def test_the_secrets_of_alertmanager_are_mounted_never_copied(repo: Repo) -> None:
+    folder = repo.path / "monitoring/alertmanager/secrets"
+    (folder / "slack-url").write_text("https://hooks.example/secret")
+    compose.prepare(settings(repo))
+    copied = repo.path / ".upcheck/stack/containers"
+    assert list((copied / "alertmanager/secrets").iterdir()) == []
+    assert not any("hooks.example/secret" in path.read_text() for path in copied.rglob("*") if path.is_file())
+    assert not (copied / ".env").exists()
+
+
+def test_what_is_refused_leaves_what_containers_read(repo: Repo) -> None:
+    rules = repo.path / "monitoring/prometheus/rules/system.yml"
+    text = rules.read_text()
+    rules.write_text(text.replace("up == 0", "up === 0"))
+    try:
+        with pytest.raises(RefusedError, match=r"^promtool refuses monitoring/prometheus/"):
+            compose.prepare(settings(repo))
+    finally:
+        rules.write_text(text)
+    copied = repo.path / ".upcheck/stack/containers/prometheus/rules/system.yml"
+    assert "up == 0" in copied.read_text()
+
+
+def docker_compose(repo: Repo, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """docker-compose 1.29, as Debian has it, which needs no engine to read files."""
+    found = programs("docker-compose")
+    argv = [found["docker-compose"], "--profile", "redis", "--profile", "postgres", *arguments]
+    environ = {"PATH": os.environ["PATH"]}
+    if found.root != Path("/"):  # unpacked: its modules are in no path of this Python's
+        argv = [sys.executable, "-S", "-c", "from compose.cli.main import main; main()", *argv[1:]]
+        environ["PYTHONPATH"] = str(found.root / "usr/lib/python3/dist-packages")
+    return subprocess.run(argv, cwd=repo.path / "monitoring", env=environ, capture_output=True, text=True, timeout=30)
+
+
+def test_docker_compose_reads_it(repo: Repo) -> None:
+    told = docker_compose(repo, "-f", "compose.yml", "config")
+    assert told.returncode == 0, told.stderr
+    read = yaml.safe_load(told.stdout)["services"]
+    assert set(read) == set(SERVICES)
+    assert read["grafana"]["environment"]["GF_SECURITY_ADMIN_PASSWORD"] == environment(repo)["GRAFANA_ADMIN_PASSWORD"]
+    assert "exec redis-server - <<END\nrequirepass $$REDISCLI_AUTH\n" in read["redis"]["command"][2]
+
+
+def test_without_its_env_docker_compose_says_what_to_type(repo: Repo) -> None:
+    path = repo.path / "monitoring/.env"
+    path.rename(path.with_name("away"))
+    try:
+        told = docker_compose(repo, "-f", "compose.yml", "config")
+    finally:
+        path.with_name("away").rename(path)
+    assert told.returncode == 1
+    assert "type upcheck stack up --provider docker" in told.stderr
+
+
+def typed(repo: Repo, path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": str(path), "UPCHECK_TOOLS": str(ROOT / ".tools"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, "-m", "upcheck.cli", "stack", *arguments, "--provider", "docker"]
+    return subprocess.run(argv, cwd=repo.path, env=environ, capture_output=True, text=True, timeout=60)
+
+
+def test_without_docker_it_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+    repo = made(tmp_path / "repo", {})
+    (tmp_path / "bin").mkdir()
+    told = typed(repo, tmp_path / "bin", "up")
+    assert told.returncode == 3
+    assert told.stderr == (
+        "there is neither `docker compose` nor docker-compose on this machine: install one, or leave Docker out: "
+        "`upcheck stack up --provider local`\nnothing was started\n"
+    )
+    assert not (repo.path / "monitoring/.env").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed_", "called"),
+    [
+        (["up"], "up --detach --build"),
+        (["restart"], "up --detach --build --force-recreate"),
+        (["status"], "ps"),
+        (["logs", "prometheus", "-f"], "logs --tail=20 --follow prometheus"),
+        (["stop"], "--profile postgres --profile redis down"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_compose_is_called_and_its_exit_code_is_ours(
+    repo: Repo, tmp_path: Path, typed_: list[str], called: str
+) -> None:
+    # A stand-in: what the real one does needs an engine and images, which tests have none of.
+    program = tmp_path / "docker-compose"
+    program.write_text('#!/bin/sh\necho "$@"\nexit 7\n')
+    program.chmod(0o755)
+    told = typed(repo, tmp_path, *typed_)
+    assert told.returncode == 7, told.stderr
+    monitoring = repo.path / "monitoring"
+    assert told.stdout.splitlines()[-1] == f"--env-file {monitoring}/.env -f {monitoring}/compose.yml {called}"
+    assert ("passwords are in" in told.stdout) == (typed_[0] in ("up", "restart"))
+
+
+def test_the_image_is_small_pinned_and_not_root_s() -> None:
+    assert re.search(r"^FROM python:3\.\d+\.\d+-slim-\w+$", DOCKERFILE, re.MULTILINE)
+    assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == ["65532:65532"]
+    assert "--no-cache-dir" in DOCKERFILE
+    assert SERVICES["collector"]["user"] == "65532:65532"
+
+
+def test_the_image_gets_neither_secrets_nor_history() -> None:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    assert {"monitoring/.env", "**/secrets"} <= set(lines[lines.index("!monitoring") :])
+    assert not any(line.startswith(("!.upcheck", "!.git/")) for line in lines)

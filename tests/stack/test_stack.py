@@ -1,0 +1,282 @@
+"""`upcheck stack`: real programs, started, killed, refused and stopped as a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.conftest import ROOT
+from tests.stack.conftest import Repo, Started, made
+from upcheck.settings import Settings
+from upcheck.stack.services import BINARIES, PORTS, StackError, addressed, addresses, ports, services
+
+
+def asked(url: str, **parameters: str) -> Any:
+    answer = httpx.get(url, params=parameters, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def wait_for(true: Callable[[], object], told: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, told()
+        time.sleep(0.1)
+
+
+def test_up_names_each_service_and_proves_the_path_of_an_alert(started: Started) -> None:
+    lines = started.said.stdout.splitlines()
+    assert started.said.returncode == 0, started.said.stderr
+    for name in PORTS:
+        assert any(line.split()[:2] == [name, started.repo.url(name)] for line in lines), lines
+    assert any(line.startswith("watch ") for line in lines)
+    (proven,) = [line for line in lines if line.startswith("proven")]
+    assert "routed it to info, as the routes say" in proven
+    (missing,) = [line for line in lines if line.startswith("missing")]
+    assert "secrets/pagerduty-key, secrets/slack-url, secrets/smtp-password" in missing
+
+
+def test_the_drill_alert_is_over_and_its_silence_too(started: Started) -> None:
+    url = started.repo.url("alertmanager")
+    alerts = asked(f"{url}/api/v2/alerts", filter="alertname=UpcheckDrill")
+    assert alerts == []
+    (silence,) = asked(f"{url}/api/v2/silences")
+    assert silence["status"]["state"] == "expired"
+
+
+def test_prometheus_scrapes_every_service(started: Started) -> None:
+    def health() -> dict[str, str]:
+        targets = asked(f"{started.repo.url('prometheus')}/api/v1/targets")["data"]["activeTargets"]
+        return {one["labels"]["job"]: one["health"] for one in targets}
+
+    jobs = dict.fromkeys(("collector", "prometheus", "alertmanager", "node", "blackbox_exporter"), "up")
+    wait_for(lambda: health() == jobs, health)
+
+
+def test_samples_are_kept_15_days_and_10_gigabytes(started: Started) -> None:
+    flags = asked(f"{started.repo.url('prometheus')}/api/v1/status/flags")["data"]
+    assert flags["storage.tsdb.retention.time"] in ("15d", "2w1d")
+    assert flags["storage.tsdb.retention.size"] in ("10GB", "10GiB")
+
+
+def test_how_long_and_how_much_is_kept_is_a_setting() -> None:
+    told = Settings.load(ROOT, {"UPCHECK_TSDB_RETENTION": "30d", "UPCHECK_TSDB_SIZE": "20GB"})
+    found = dict.fromkeys(BINARIES, Path("program"))
+    (prometheus,) = [one for one in services(told, PORTS, found, ROOT, ROOT) if one.name == "prometheus"]
+    assert {"--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=20GB"} <= set(prometheus.argv)
+
+
+def test_nothing_listens_beyond_the_loopback(started: Started) -> None:
+    pids = [started.repo.pid(name) for name in PORTS]
+    listening = [
+        one.laddr.ip for pid in pids for one in psutil.Process(pid).net_connections() if one.status == "LISTEN"
+    ]
+    assert len(listening) >= len(PORTS)
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_status_tells_of_each_and_exits_0(started: Started) -> None:
+    told = started.repo.upcheck("status")
+    assert told.returncode == 0, told.stdout
+    lines = {line.split()[0]: line for line in told.stdout.splitlines()}
+    assert set(lines) == {*PORTS, "watch"}
+    for name, line in lines.items():
+        assert "  since 20" in line, name
+        assert " MB" in line, name
+        assert line.split()[1] == "well", line
+
+
+def test_up_of_what_runs_changes_nothing(started: Started) -> None:
+    before = started.repo.record.state()
+    told = started.repo.upcheck("up")
+    assert told.returncode == 0
+    assert "runs already; `upcheck stack restart`" in told.stdout
+    assert started.repo.record.state() == before
+
+
+@pytest.mark.parametrize("name", ["alertmanager", "watch"])
+def test_what_is_killed_is_told_and_comes_back(started: Started, name: str) -> None:
+    killed = started.repo.pid(name)
+    os.kill(killed, signal.SIGKILL)
+    wait_for(lambda: "DOWN" in line_of(started.repo, name), lambda: line_of(started.repo, name), 5)
+    wait_for(lambda: " well " in line_of(started.repo, name), lambda: line_of(started.repo, name))
+    assert "the one before was ended by SIGKILL" in line_of(started.repo, name)
+    assert started.repo.pid(name) != killed
+    assert f"{name} was ended by SIGKILL" in started.repo.upcheck("logs", "supervisor").stdout
+
+
+def line_of(repo: Repo, name: str) -> str:
+    told = repo.upcheck("status")
+    line = next(line for line in told.stdout.splitlines() if line.startswith(f"{name} "))
+    assert told.returncode == (1 if "DOWN" in told.stdout else 0)
+    return line
+
+
+def test_a_rule_that_promtool_refuses_restarts_nothing(started: Started) -> None:
+    rules = started.repo.path / "monitoring/prometheus/rules/system.yml"
+    text, before = rules.read_text(), started.repo.record.state()
+    rules.write_text(text.replace("up == 0", "up === 0"))
+    try:
+        told = started.repo.upcheck("restart")
+    finally:
+        rules.write_text(text)
+    assert told.returncode == 3
+    assert told.stderr.startswith("promtool refuses monitoring/prometheus/prometheus.yml: ")
+    assert "monitoring/prometheus/rules/system.yml" in told.stderr
+    assert told.stderr.endswith("what runs goes on as it is\n")
+    assert started.repo.record.state() == before
+    assert "up == 0" in (started.repo.record.configuration / "prometheus/rules/system.yml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "sentence"),
+    [
+        (
+            "alertmanager/alertmanager.yml",
+            "receiver: info",
+            "receiver: nobody",
+            "amtool refuses monitoring/alertmanager/",
+        ),
+        (
+            "exporters/blackbox.yml",
+            "modules:",
+            "moduls:",
+            "blackbox_exporter refuses monitoring/exporters/blackbox.yml:",
+        ),
+        ("prometheus/rules/system.yml", "up == 0", 'up{job="nobody"} == 0', "the contract is broken in 1 places"),
+    ],
+    ids=["amtool", "blackbox_exporter", "contract"],
+)
+def test_what_others_refuse_restarts_nothing_either(
+    started: Started, file: str, old: str, new: str, sentence: str
+) -> None:
+    path = started.repo.path / "monitoring" / file
+    text, before = path.read_text(), started.repo.record.state()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    try:
+        told = started.repo.upcheck("restart")
+    finally:
+        path.write_text(text)
+    assert told.returncode == 3
+    assert sentence in told.stderr
+    assert started.repo.record.state() == before
+
+
+def test_a_port_that_is_taken_is_named_with_its_service_and_setting(started: Started, tmp_path: Path) -> None:
+    other = made(tmp_path, started.repo.ports)
+    try:
+        told = other.upcheck("up")
+    finally:
+        other.upcheck("stop")
+    port = started.repo.ports["collector"]
+    assert told.returncode == 3
+    assert told.stderr.startswith(f"port {port} of 127.0.0.1, which collector would listen on, is in use: free it, or")
+    assert 'ports = "collector=PORT" in [tool.upcheck], or UPCHECK_PORTS=collector=PORT' in told.stderr
+    assert told.stderr.endswith("nothing was started\n")
+    assert other.record.state() is None
+    assert started.repo.upcheck("status").returncode == 0
+
+
+def test_logs_of_one_and_of_all(started: Started) -> None:
+    one = started.repo.upcheck("logs", "prometheus").stdout
+    assert "Server is ready to receive web requests" in one
+    every = started.repo.upcheck("logs").stdout
+    assert {"prometheus", "watch", "node_exporter"} <= {line.split()[0] for line in every.splitlines()}
+    wrong = started.repo.upcheck("logs", "promethus")
+    assert wrong.returncode == 2
+    assert "no service 'promethus'; did you mean 'prometheus'?" in wrong.stderr
+
+
+def test_logs_follow_what_comes(started: Started) -> None:
+    argv = [sys.executable, "-m", "upcheck.cli", "stack", "logs", "supervisor", "--follow"]
+    with subprocess.Popen(argv, cwd=started.repo.path, stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        try:
+            with started.repo.record.log("supervisor").open("a") as log:
+                log.write("this has come just now\n")
+            line = next(line for line in following.stdout if "just now" in line)
+        finally:
+            following.send_signal(signal.SIGINT)
+        following.communicate(timeout=10)
+    assert line == "this has come just now\n"
+    assert following.returncode == 0
+
+
+def test_without_its_supervisor_it_is_told_stopped_and_keeps_its_data(started: Started) -> None:
+    repo = started.repo
+    wait_for(lambda: asked_up(repo), lambda: "no sample")
+    began = time.time()
+    state = repo.record.state()
+    assert state is not None
+    os.kill(state.pid, signal.SIGKILL)
+    wait_for(lambda: not repo.record.running, lambda: "the supervisor lives")
+    told = repo.upcheck("status")
+    assert "the supervisor is gone, so nothing that dies comes back" in told.stdout
+    assert told.returncode == 1
+
+    assert repo.upcheck("stop").stdout.startswith("stopped; data and logs are kept")
+    assert [pid for run in state.runs.values() if (pid := run.pid) and psutil.pid_exists(pid)] == []
+    told = repo.upcheck("status")
+    assert (told.returncode, told.stdout) == (1, "the stack does not run: `upcheck stack up`\n")
+    assert repo.upcheck("stop").stdout == "the stack does not run\n"
+
+    assert repo.upcheck("up").returncode == 0
+    assert asked_up(repo, time=str(began)), "what was scraped before is there"
+
+
+def asked_up(repo: Repo, **at: str) -> Any:
+    found = asked(f"{repo.url('prometheus')}/api/v1/query", query='up{job="collector"}', **at)["data"]["result"]
+    return [one["value"] for one in found]
+
+
+def test_a_number_that_is_another_process_is_not_ended(repo: Repo, tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            folder = tmp_path / ".upcheck/stack"
+            folder.mkdir(parents=True)
+            (tmp_path / "pyproject.toml").write_text("[tool.upcheck]\n")
+            run = {"pid": stranger.pid, "created": 1.0, "since": 1.0, "died": 0, "ended": "", "ended_at": 0.0}
+            state = {"pid": stranger.pid, "created": 1.0, "runs": {"prometheus": run}}
+            (folder / "state.json").write_text(json.dumps(state))
+            other = Repo(tmp_path, repo.ports)
+            assert other.upcheck("stop").returncode == 0
+            assert stranger.poll() is None
+            assert other.record.state() is None
+        finally:
+            stranger.kill()
+
+
+def settings(said: str) -> Settings:
+    return Settings.load(ROOT, {"UPCHECK_PORTS": said})
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("promethus=1", "ports: no service 'promethus' listens; did you mean 'prometheus'?"),
+        ("prometheus=http", "ports: 'prometheus=http': expected a port from 1 to 65535, such as prometheus=9091"),
+        ("prometheus=9909", "ports: collector and prometheus would both listen on 9909: give one of them another"),
+    ],
+)
+def test_ports_that_make_no_sense_are_refused(said: str, sentence: str) -> None:
+    with pytest.raises(StackError) as raised:
+        ports(settings(said))
+    assert str(raised.value) == sentence
+
+
+def test_the_usual_addresses_give_way_to_those_that_are_set_and_nothing_else_does() -> None:
+    places = addresses(ports(settings("prometheus=19090, alertmanager=9090")))
+    text = 'a: ["127.0.0.1:9090", "localhost:9093", "10.0.0.1:9090", "127.0.0.1:90900"]'
+    assert addressed(text, places) == 'a: ["127.0.0.1:19090", "127.0.0.1:9090", "10.0.0.1:9090", "127.0.0.1:90900"]'

@@ -1,0 +1,115 @@
+"""The supervisor with programs that end, grow or don't listen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+
+from upcheck.settings import Settings
+from upcheck.stack import supervisor
+from upcheck.stack.health import standings
+from upcheck.stack.record import Record
+from upcheck.stack.services import Service
+
+
+@contextmanager
+def supervised(root: Path, *argvs: str) -> Iterator[tuple[Record, subprocess.Popen[bytes]]]:
+    """A supervisor of shell scripts called a, b, ..."""
+    record = Record(root)
+    record.make()
+    record.write_plan([Service(chr(97 + number), ("sh", "-c", argv)) for number, argv in enumerate(argvs)])
+    process = subprocess.Popen([sys.executable, "-m", "upcheck.stack.supervisor", str(root)])
+    try:
+        yield record, process
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def until(true: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def died(record: Record, name: str) -> int:
+    state = record.state()
+    return state.runs[name].died if state else 0
+
+
+def test_what_ends_is_started_again_and_status_says_how_it_ended(tmp_path: Path) -> None:
+    with supervised(tmp_path, "echo the disk is full >&2; exit 3", "exec sleep 60") as (record, _):
+        until(lambda: died(record, "a") >= 2)
+        ended, runs = standings(Settings.load(tmp_path, {}), record)
+        assert ended.why.startswith("ended with exit code 3: the disk is full")
+        assert runs.run.died == 0
+        assert "a ended with exit code 3" not in record.log("a").read_text()
+
+
+def test_two_never_supervise_one_stack(tmp_path: Path) -> None:
+    with supervised(tmp_path, "exec sleep 60") as (record, _):
+        until(record.state)
+        second = subprocess.run([sys.executable, "-m", "upcheck.stack.supervisor", str(tmp_path)], timeout=10)
+        assert second.returncode == 3
+
+
+def test_a_program_that_is_not_there_is_told_and_does_no_harm_to_others(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.make()
+    record.write_plan([Service("gone", ("/nowhere/gone",)), Service("a", ("sleep", "60"))])
+    process = subprocess.Popen([sys.executable, "-m", "upcheck.stack.supervisor", str(tmp_path)])
+    try:
+        until(record.state)
+        state = record.state()
+        assert state is not None
+        assert state.runs["gone"].ended == "could not be started: No such file or directory"
+        assert state.runs["a"].pid is not None
+    finally:
+        process.terminate()
+        assert process.wait(20) == 0
+
+
+def test_at_its_end_all_have_ended_what_does_not_listen_too(tmp_path: Path) -> None:
+    script = "trap '' TERM; sleep 60 & echo $! > child; wait; wait"
+    code = (
+        "import sys; from pathlib import Path; from upcheck.stack import supervisor; "
+        "supervisor.STOP = 0.3; sys.exit(supervisor.main(Path(sys.argv[1])))"
+    )
+    record = Record(tmp_path)
+    record.make()
+    record.write_plan([Service("a", ("sh", "-c", script))])
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
+    state = record.state()
+    assert state is not None
+    own = state.runs["a"].pid
+    assert own is not None
+    pids = [own, int((tmp_path / "child").read_text())]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    try:
+        until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert record.state() is None
+
+
+def test_a_log_that_has_grown_begins_anew_and_the_one_before_it_is_kept(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.make()
+    record.log("a").write_bytes(b"x" * (supervisor.LOG + 1))
+    with supervised(tmp_path, "sleep 0.3; echo hello; exec sleep 60") as (record, _):
+        until(lambda: record.last_line("a") == "hello")
+        assert record.log("a").stat().st_size < 100
+        assert record.log("a").with_suffix(".log.1").stat().st_size > supervisor.LOG
