@@ -63,6 +63,12 @@ def answers_500() -> Sinks:
     return sinks
 
 
+def hangs() -> Sinks:
+    sinks = Sinks()
+    sinks.pause = 60.0
+    return sinks
+
+
 def with_slack(repo: Settings, folder: Path, text: str) -> Settings:
     """A copy of *repo* in *folder*, whose messages to Slack say *text*."""
     shutil.copytree(repo.root, folder, symlinks=True)
@@ -81,12 +87,13 @@ def test_what_does_not_come_to_a_receiver_is_told(repo: Settings, tmp_path_facto
     night = datetime(2026, 11, 18, 23, tzinfo=UTC)
     plays: list[Callable[[], list[Outcome]]] = [
         lambda: drill(repo, ["CheckDown"], sinks=answers_500),
+        lambda: drill(repo, ["CheckDown"], sinks=hangs),
         lambda: drill(fails, ["CheckDown"]),
         lambda: drill(mute, ["CheckDown"]),
         lambda: drill(repo, ["CheckFlapping"], at=night),
     ]
     with ThreadPoolExecutor(len(plays)) as pool:  # they wait, most of the time
-        refused, failed, nothing, muted = (one for (one,) in pool.map(lambda play: play(), plays))
+        refused, hung, failed, nothing, muted = (one for (one,) in pool.map(lambda play: play(), plays))
 
     assert told(refused, "firing") == told(refused, "resolved") == {"critical/email"}
     assert [problem.partition(";")[0] for problem in refused.problems] == [
@@ -94,6 +101,12 @@ def test_what_does_not_come_to_a_receiver_is_told(repo: Settings, tmp_path_facto
         "critical/slack was not told",
     ]
     assert "500" in refused.problems[0], "alertmanager says why"
+
+    assert told(hung, "resolved") == {"critical/email"}, "who hangs holds up nobody else"
+    assert hung.problems == (
+        "critical/pagerduty was not told that it is over",
+        "critical/slack was not told that it is over",
+    )
 
     assert told(failed, "firing") == {"critical/email", "critical/pagerduty"}
     (problem,) = failed.problems
@@ -117,6 +130,12 @@ def test_what_does_not_come_to_a_receiver_is_told(repo: Settings, tmp_path_facto
             "receiver info: there is no stand-in for pushover_configs; there are some for webhook, slack, pagerduty,",
         ),
         ("receivers:\n", "receivers:\n  - [\n", DocumentError, "alertmanager.yml"),
+        (
+            "receiver: info",
+            "receiver: nobody",
+            DrillError,
+            'amtool refuses it: undefined receiver "nobody" used in route',
+        ),
     ],
 )
 def test_a_configuration_that_can_not_be_drilled_is_told(

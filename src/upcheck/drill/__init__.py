@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from upcheck import documents, tools
+from upcheck.alertmanager import check_config
 from upcheck.drill.plays import FACTOR, DrillError, Labels, Play, chosen, rule_tests
 from upcheck.drill.receivers import LABEL, Told, read, redirected
 from upcheck.drill.stage import Running, page, write
@@ -50,9 +51,12 @@ def drill(
     What does not agree is drilled again without the others: a busy machine is late. *sinks* are the stand-ins for
     receivers. Raises DrillError, DocumentError, ServerError, ToolError, EvaluationError, CommandError.
     """
-    found = tools.ensure(("promtool", "prometheus", "alertmanager"), settings)
+    found = tools.ensure(("promtool", "amtool", "prometheus", "alertmanager"), settings)
     path = settings.monitoring / "alertmanager/alertmanager.yml"
     alerting = Alerting(path, Routes.load(path), _external(settings.monitoring / "prometheus/prometheus.yml"), at)
+    if not (verdict := check_config(found["amtool"].path, path)).ok:
+        why = next((line for line in verdict.text.splitlines() if "FAILED" in line), verdict.text).partition("FAILED:")
+        raise DrillError(f"{path}: amtool refuses it: {(why[2] or why[0]).strip()}")
     progress("promtool simulates what will happen")
     tests = rule_tests(settings.rules_tests)
     plays = chosen(found["promtool"].path, tests, alerting.routes, alerting.external, alerts)

@@ -34,11 +34,14 @@ class Message:
 class Sinks:
     """An HTTP and an SMTP server on free ports of loopback within `with`, and the *messages* that came.
 
-    *url* and *smarthost* are where they listen. HTTP is answered with *status*: a broken receiver's is 500.
+    *url* and *smarthost* are where they listen. HTTP is answered with *status*, after *pause* seconds: a broken
+    receiver's is 500, one that hangs takes for ever.
     """
 
     def __init__(self) -> None:
         self.status = 200
+        self.pause = 0.0
+        self._over = threading.Event()
         self.messages: list[Message] = []
         self.refused = 0
         sinks = self
@@ -52,6 +55,7 @@ class Sinks:
                     sinks.messages.append(Message(time.time(), self.path, text, json.loads(text)))
                 else:
                     sinks.refused += 1
+                sinks._over.wait(sinks.pause)
                 body = b'{"ok": true, "status": "success"}'
                 self.send_response(sinks.status)
                 self.send_header("Content-Length", str(len(body)))
@@ -64,6 +68,9 @@ class Sinks:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 128
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                """Alertmanager has ended before it was answered."""
 
         self._http = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
@@ -78,6 +85,7 @@ class Sinks:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._over.set()
         self._smtp.stop()
         self._http.shutdown()
         self._thread.join()
