@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +30,9 @@ def contract(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def collector() -> Iterator[str]:
     with run.collector(Settings.load(ROOT)) as url:
+        end = time.monotonic() + 10
+        while "upcheck_event_loop_lag_seconds" not in httpx.get(f"{url}/metrics").text and time.monotonic() < end:
+            time.sleep(0.1)  # what is measured once a second
         yield f"{url}/metrics"
 
 
