@@ -19,6 +19,7 @@ from upcheck.cli import main
 from upcheck.dashboards import Dashboard, Panel, rehearsal
 from upcheck.dashboards.reading import load_all
 from upcheck.demo import Stage, stage
+from upcheck.demo.checks import CHECKS
 from upcheck.prometheus import Prometheus, Sample
 from upcheck.rules import contract
 from upcheck.rules.timelapse import Lapse
@@ -87,6 +88,17 @@ def test_the_command_draws_what_they_show(
 def named(legend: str, sample: Sample) -> str:
     """A series as Grafana names it."""
     return re.sub(r"\{\{ *(\w+) *\}\}", lambda match: sample.labels.get(match[1], ""), legend).strip()
+
+
+def test_exporters_count_and_checks_run(played: Stage) -> None:
+    api, lapse = Prometheus(played.prometheus), Lapse(FACTOR, wall_clock=True)
+    text = lapse.promql('sum(rate(pg_stat_database_xact_commit{service="codesync"}[5m])) > 0')
+    end = time.monotonic() + PATIENCE
+    while not (commits := api.query(text)) and time.monotonic() < end:
+        played.play(0.5)
+    assert commits
+    assert {one.labels["check"] for one in api.query("probe_success")} == set(CHECKS)
+    assert {one.labels["job"] for one in api.query("up == 1")} == {"collector", "exporters", "prometheus"}
 
 
 def test_what_they_ask_is_produced(played: Stage) -> None:

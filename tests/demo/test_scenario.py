@@ -39,6 +39,15 @@ def test_a_fault_says_only_what_is_otherwise() -> None:
     assert (made.metrics, made.exporters, made.host) == ({"fds": 99}, {"pg_up": 0}, {"cpu": 1, "memory": 0.4})
 
 
+def test_a_series_of_an_exporter_has_a_value_or_grows(tmp_path: Path) -> None:
+    fault = "{about: It., alerts: [A], exporters: {pg_xact: {rate: 0}}}"
+    text = f"healthy: {{exporters: {{pg_up: 1, pg_xact: {{rate: 35}}}}}}\nfaults: {{a: {fault}}}"
+    (tmp_path / "codesync.yml").write_text(text)
+    scenario = load(CODESYNC, tmp_path)
+    assert (scenario.play().exporters, scenario.play().growing) == ({"pg_up": 1}, {"pg_xact": 35})
+    assert scenario.play(["a"]).growing == {"pg_xact": 0}
+
+
 def test_a_service_without_a_file_is_made_up_and_nothing_fails(tmp_path: Path) -> None:
     scenario = load(CODESYNC, tmp_path)
     assert (scenario.play(["error-rate"]), scenario.faults) == (Play(), {})

@@ -1,6 +1,6 @@
 """A dashboard as an SVG: its panels in their grid, with what a Prometheus answered to their queries.
 
-It is written by hand: pygal draws one chart a file and knows no panels, matplotlib brings nine packages and 60 MB.
+It is written by hand: pygal draws one chart a file and knows no panels, matplotlib is heavy for lines and bars.
 """
 
 from __future__ import annotations

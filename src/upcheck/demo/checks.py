@@ -13,8 +13,8 @@ from upcheck.history import BUCKETS, Engine, History
 from upcheck.result import Outcome, Result
 
 EVERY = 30.0  # seconds of the time that is played
-# How long each takes, in seconds, and how often it fails.
-_CHECKS = {
+# How long each takes, in seconds, and how often it fails (0 to 1).
+CHECKS = {
     "checks/shop.yml::front page": (0.12, 0.0),
     "checks/shop.yml::checkout": (0.35, 0.05),
     "checks/stores.yml::database": (0.004, 0.0),
@@ -44,14 +44,14 @@ class Checks:
         """Write what *span* seconds come to."""
         self._owed += span
         rounds, self._owed = divmod(self._owed, EVERY)
-        results = [self._result(*one) for _ in range(int(rounds)) for one in _CHECKS.items()]
+        results = [self._result(*one) for _ in range(int(rounds)) for one in CHECKS.items()]
         self._lags += [self._random.expovariate(200) for _ in results]
         counts = [0] * (len(BUCKETS) + 1)
         for lag in self._lags:
             counts[bisect_left(BUCKETS, lag)] += 1
         now, runs = time.time(), len(self._lags)
         engine = Engine(
-            "1/1", os.getpid(), self._began, now, checks=len(_CHECKS), in_flight=self._random.randrange(3), runs=runs,
+            "1/1", os.getpid(), self._began, now, checks=len(CHECKS), in_flight=self._random.randrange(3), runs=runs,
             lag_count=runs, lag_sum=sum(self._lags), lag_buckets=counts,
         )  # fmt: skip
         self._history.append(results, engine=engine)

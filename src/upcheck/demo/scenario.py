@@ -25,9 +25,9 @@ class Play:
     events: Mapping[str, tuple[Row, ...]] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     exporters: Mapping[str, float] = field(default_factory=dict)
-    growing: Mapping[str, float] = field(default_factory=dict)
     host: Mapping[str, float] = field(default_factory=dict)
     silent: bool = False
+    growing: Mapping[str, float] = field(default_factory=dict)
 
     def but(self, other: Play) -> Play:
         """The same, where *other* says nothing else."""
@@ -40,9 +40,9 @@ class Play:
             events,
             {**self.metrics, **other.metrics},
             {**self.exporters, **other.exporters},
-            {**self.growing, **other.growing},
             {**self.host, **other.host},
             self.silent or other.silent,
+            {**self.growing, **other.growing},
         )
 
 
@@ -97,9 +97,9 @@ def _play(told: Mapping[str, Any]) -> Play:
         events,
         told.get("metrics", {}),
         {series: value for series, value in exporters.items() if not isinstance(value, dict)},
-        {series: value["rate"] for series, value in exporters.items() if isinstance(value, dict)},
         told.get("host", {}),
         bool(told.get("silent")),
+        {series: value["rate"] for series, value in exporters.items() if isinstance(value, dict)},
     )
 
 

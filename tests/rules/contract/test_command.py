@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import pytest
 from tests.conftest import ROOT, Repo, Serve, answer
 from tests.rules.contract.conftest import EXPOSITION, PROMETHEUS, alert
 from upcheck import run
+from upcheck.history import History
+from upcheck.result import Outcome, Result
 from upcheck.settings import Settings
 
 EXPORTERS = [f"--exposition={page}" for page in sorted((ROOT / "monitoring/exporters").glob("*.prom"))]
@@ -27,8 +30,15 @@ def contract(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def collector() -> Iterator[str]:
-    with run.collector(Settings.load(ROOT)) as url:
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a collector that has run for a second, and knows of a check."""
+    file = tmp_path_factory.mktemp("history") / "history.sqlite"
+    with History(file) as history:
+        history.append([Result("checks/a.yml::up", Outcome.HELD, time.time(), 0.1)])
+    with run.collector(Settings.load(ROOT), UPCHECK_HISTORY=str(file)) as url:
+        end = time.monotonic() + 10
+        while "upcheck_event_loop_lag_seconds" not in httpx.get(f"{url}/metrics").text and time.monotonic() < end:
+            time.sleep(0.1)  # what is measured once a second
         yield f"{url}/metrics"
 
 
