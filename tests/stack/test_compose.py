@@ -251,6 +251,7 @@ def test_the_image_is_small_pinned_and_not_root_s() -> None:
     assert re.search(r"^FROM python:3\.\d+\.\d+-slim-\w+$", DOCKERFILE, re.MULTILINE)
     assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == ["65532:65532"]
     assert "--no-cache-dir" in DOCKERFILE
+    assert f"COPY --from={SERVICES['prometheus']['image']} /bin/promtool " in DOCKERFILE, "a check asks it"
     assert SERVICES["collector"]["user"] == "65532:65532"
 
 
