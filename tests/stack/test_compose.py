@@ -153,11 +153,13 @@ def test_what_is_mounted_is_there(repo: Repo) -> None:
 def test_the_secrets_of_alertmanager_are_mounted_never_copied(repo: Repo) -> None:
     folder = repo.path / "monitoring/alertmanager/secrets"
     (folder / "slack-url").write_text("https://hooks.example/secret")
+    (repo.path / "monitoring/prometheus/prometheus.yml").chmod(0o600)
     compose.prepare(settings(repo))
     copied = repo.path / ".upcheck/stack/containers"
     assert list((copied / "alertmanager/secrets").iterdir()) == []
     assert not any("hooks.example/secret" in path.read_text() for path in copied.rglob("*") if path.is_file())
     assert not (copied / ".env").exists()
+    assert stat.S_IMODE((copied / "prometheus/prometheus.yml").stat().st_mode) == 0o644, "for another user to read"
 
 
 def test_what_is_refused_leaves_what_containers_read(repo: Repo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -150,6 +151,8 @@ def _print(files: Mapping[str, TextIO], follow: bool) -> None:
             _line(name, line, len(files) > 1)
     while follow:
         for name, file in files.items():
+            if os.fstat(file.fileno()).st_size < file.tell():
+                file.seek(0)  # it has grown and begun anew
             for line in file:
                 _line(name, line, len(files) > 1)
         time.sleep(_LOOK)
