@@ -145,7 +145,6 @@ def test_what_is_mounted_is_there(repo: Repo) -> None:
     sources = {re.sub(r"\$\{UPCHECK_CONFIGURATION:\?[^}]*\}", configuration, mount).split(":")[0] for mount in mounts}
     bound = {source for source in sources if source.startswith(".")}
     assert len(bound) >= 8
-    bound.discard("./grafana")  # the dashboards, which have tests of their own
     assert [source for source in bound if not (repo.path / "monitoring" / source).exists()] == []
     assert {source for source in sources if not source.startswith((".", "/"))} == set(COMPOSE["volumes"])
 
@@ -153,11 +152,13 @@ def test_what_is_mounted_is_there(repo: Repo) -> None:
 def test_the_secrets_of_alertmanager_are_mounted_never_copied(repo: Repo) -> None:
     folder = repo.path / "monitoring/alertmanager/secrets"
     (folder / "slack-url").write_text("https://hooks.example/secret")
+    (repo.path / "monitoring/prometheus/prometheus.yml").chmod(0o600)
     compose.prepare(settings(repo))
     copied = repo.path / ".upcheck/stack/containers"
     assert list((copied / "alertmanager/secrets").iterdir()) == []
     assert not any("hooks.example/secret" in path.read_text() for path in copied.rglob("*") if path.is_file())
     assert not (copied / ".env").exists()
+    assert stat.S_IMODE((copied / "prometheus/prometheus.yml").stat().st_mode) == 0o644, "for another user to read"
 
 
 def test_what_is_refused_leaves_what_containers_read(repo: Repo) -> None:
@@ -251,6 +252,7 @@ def test_the_image_is_small_pinned_and_not_root_s() -> None:
     assert re.search(r"^FROM python:3\.\d+\.\d+-slim-\w+$", DOCKERFILE, re.MULTILINE)
     assert re.findall(r"^USER (.*)$", DOCKERFILE, re.MULTILINE) == ["65532:65532"]
     assert "--no-cache-dir" in DOCKERFILE
+    assert f"COPY --from={SERVICES['prometheus']['image']} /bin/promtool " in DOCKERFILE, "a check asks it"
     assert SERVICES["collector"]["user"] == "65532:65532"
 
 

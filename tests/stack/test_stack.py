@@ -207,6 +207,10 @@ def test_logs_follow_what_comes(started: Started) -> None:
             with started.repo.record.log("supervisor").open("a") as log:
                 log.write("this has come just now\n")
             line = next(line for line in following.stdout if "just now" in line)
+            os.truncate(started.repo.record.log("supervisor"), 0)
+            with started.repo.record.log("supervisor").open("a") as log:
+                log.write("begun anew\n")
+            assert next(following.stdout) == "begun anew\n"
         finally:
             following.send_signal(signal.SIGINT)
         following.communicate(timeout=10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -150,6 +151,8 @@ def _print(files: Mapping[str, TextIO], follow: bool) -> None:
             _line(name, line, len(files) > 1)
     while follow:
         for name, file in files.items():
+            if os.fstat(file.fileno()).st_size < file.tell():
+                file.seek(0)  # it has grown and begun anew
             for line in file:
                 _line(name, line, len(files) > 1)
         time.sleep(_LOOK)
@@ -215,15 +218,16 @@ def _settle(made: Stack) -> None:
 
 @contextmanager
 def _progress(began: float) -> Iterator[Callable[[Standing], None]]:
-    """What hears of each service that is well: a line each, below a bar where a person watches."""
-    if not sys.stderr.isatty():
+    """What hears of each service that is well: a line each, above a spinner where a person watches."""
+    if not sys.stdout.isatty():
         yield lambda one: click.echo(_well(one, began))
         return
     from rich.console import Console
     from rich.status import Status
 
-    with Status("waiting until every service is well", console=Console(stderr=True)):
-        yield lambda one: click.echo(_well(one, began))
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    with Status("waiting until every service is well", console=console):
+        yield lambda one: console.print(_well(one, began))
 
 
 def _well(one: Standing, began: float) -> str:

@@ -135,9 +135,12 @@ class Stack:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C, and the end of this terminal, are not for it
             )
+        end = time.monotonic() + START
         while self.record.state() is None:
-            if (code := supervisor.poll()) is not None:
-                raise StackError(f"the supervisor ended with {code}: {self.record.last_line('supervisor')}")
+            code = supervisor.poll()
+            if code is not None or time.monotonic() > end:
+                how = "said nothing" if code is None else f"ended with {code}"
+                raise StackError(f"the supervisor {how}: {self.record.last_line('supervisor')}")
             time.sleep(0.02)
 
     def _stop(self) -> bool:
