@@ -113,7 +113,8 @@ def test_what_happens_is_a_line() -> None:
     lines = CliRunner().invoke(main, said).output.splitlines()
     assert lines[2] == "traffic      codesync: 16 metrics"
     assert lines[3] == "time-lapse   120x: five minutes pass in 2.5 s; Ctrl-C ends it"
-    told = [line.split(maxsplit=1)[1] for line in lines[4:]]
-    assert told[0] == "fault     memory"
+    assert lines[4].endswith("  fault     memory")
+    # Others may be pending for a moment: on a busy machine the made-up one looks busy, too.
+    told = [line.split(maxsplit=1)[1] for line in lines[4:] if "CodeSync" in line]
     alert = "CodeSyncHighMemoryUsage  resource=memory, service=codesync, severity=warning"
-    assert told[1:] == [f"pending   {alert}", f"firing    {alert}"]
+    assert told == [f"pending   {alert}", f"firing    {alert}"]
