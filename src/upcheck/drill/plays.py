@@ -15,7 +15,7 @@ from upcheck.declaration import seconds
 from upcheck.routes import Delivery, Routes
 from upcheck.rules import repository
 from upcheck.rules.evaluate import Question, Sample, evaluate
-from upcheck.rules.promql import Selector, Subquery, parse, walk
+from upcheck.rules.promql import Selector, Subquery, duration, parse, walk
 
 FACTOR = 60.0  # at least: of Alertmanager, and of each play that is not too long for it
 INTERVAL = 15.0  # seconds of the time that is played between two scrapes and two evaluations, as in what ships
@@ -94,7 +94,14 @@ def chosen(
         return not _delivery(play, routes, external).told, _end(play) / play.step
 
     best = [min(plays, key=cost) for _, plays in sorted(made.items())]
-    return _simulated(tool, [_held(play, _delivery(play, routes, external)) for play in best])
+    held = _simulated(tool, [_held(play, _delivery(play, routes, external)) for play in best])
+    for play in held:
+        if play.target not in play.expected:
+            raise DrillError(
+                f"{play.alert}: it fires in the rule test '{play.entry}', but not with a sample each "
+                f"{duration(play.step)}, as it is scraped: give the test more samples"
+            )
+    return held
 
 
 def _end(play: Play) -> float:
@@ -115,7 +122,7 @@ def _held(play: Play, delivery: Delivery) -> Play:
     wait = max((one.group_wait for one in delivery.told), default=0.0) / FACTOR + HOLD
     known = math.floor(firing / play.interval) + 2
     count = math.ceil((firing + wait * factor) / play.interval) + 1
-    step = max(SHORTEST * factor, INTERVAL)
+    step = max(math.ceil(SHORTEST * factor), INTERVAL)  # whole seconds: promtool rounds each time by itself
     series = {}
     for name, told in play.series.items():
         longer = _longer(name, told[:known], count)
