@@ -46,7 +46,10 @@ def test_resource_has_room(sla: Objectives, resource: str) -> None:
 
 @check(every="1m", severity="warning")
 def test_websocket_errs_seldom(sla: Objectives) -> None:
-    assert sla.query('sum(rate(coderunner_errors_total{type="websocket"}[5m])) or vector(0)') <= 1
+    assert (
+        sla.query('sum(rate(coderunner_errors_total{type="websocket"}[5m])) or 0 * sum(coderunner_api_requests_total)')
+        <= 1
+    )
 
 
 @check(every="1m")

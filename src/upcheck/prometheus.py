@@ -112,7 +112,7 @@ class Prometheus:
             raise PrometheusError(f"{about}: {request.asked}: {error}") from None
         try:
             told = json.loads(answer.body)
-            if told.get("status") != "success":
+            if told["status"] != "success":
                 raise PrometheusError(f"{about}: {told.get('errorType')}: {told.get('error')}")
             return read(told["data"])
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -159,7 +159,9 @@ def test_what_happens_is_a_line_each(monkeypatch: pytest.MonkeyPatch, repo: Sett
     (repo.root / "pyproject.toml").write_text("[tool.upcheck]\n")
     result = CliRunner().invoke(main, ["rules", "drill", "CheckDown"])
     assert result.exit_code == 0, result.output
-    said = [line.split()[2] for line in result.output.splitlines()]
+    *happened, verdict = result.output.splitlines()
+    assert verdict == "as promtool and the routes say"
+    said = [line.split()[2] for line in happened]
     assert said == ["fault", "firing", *["received"] * 3, "over", *["resolved"] * 3]
     assert "critical/slack: [FIRING 1] CheckDown" in result.output
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ _PATIENCE = 10.0  # seconds of ours that this may take
     "--fault", "faults", multiple=True, metavar="NAME", help="Have something go wrong; --fault list tells what."
 )
 @click.option("--speed", type=click.FloatRange(1, 120), default=60, show_default=True, help="Seconds that pass in one.")
-@click.option("--for", "span", default="1h", metavar="TIME", show_default=True, help="End after TIME.")
+@click.option("--for", "span", default="1h", metavar="TIME", show_default=True, help="End TIME after all is up.")
 def demo(service: str, faults: tuple[str, ...], speed: float, span: str) -> None:
     """Watch a service of the catalogue, or all, without having one.
 
@@ -48,6 +49,7 @@ def demo(service: str, faults: tuple[str, ...], speed: float, span: str) -> None
     from upcheck.servers import ServerError
 
     settings = settings_here()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended by either, it leaves nothing behind
     try:
         scenarios = _chosen(settings, service)
         if "list" in faults:
@@ -62,9 +64,12 @@ def demo(service: str, faults: tuple[str, ...], speed: float, span: str) -> None
             made.fault(*faults)
             seen: dict[str, str] = {}
             end = time.monotonic() + length
+            fired: set[str] = set()
             while time.monotonic() < end:
                 seen = _changes(made, seen)
+                fired |= {name.split()[0] for name, state in seen.items() if state == "firing"}
                 made.play(0.5)
+            _end(made, faults, fired)
     except ValueError as error:
         raise click.UsageError(f"--for: {error}") from None
     except (DemoError, DocumentError, PrometheusError, ServerError, run.RunError) as error:
@@ -110,6 +115,18 @@ def _introduce(made: Stage) -> None:
     )
     if made.factor > 1:
         click.echo(f"time-lapse   {made.factor:g}x: five minutes pass in {300 / made.factor:.3g} s; Ctrl-C ends it")
+
+
+def _end(made: Stage, faults: tuple[str, ...], fired: set[str]) -> None:
+    """Say whether the alerts fired that were to, and no others."""
+    known = [traffic.scenario.faults for traffic in made.traffics]
+    wanted = {alert for one in known for name in faults if name in one for alert in one[name].alerts}
+    if fired == wanted:
+        _told("ended", f"{len(fired)} alerts fired, as was said" if wanted else "no alert fired", "green")
+        return
+    lacking, more = ", ".join(sorted(wanted - fired)), ", ".join(sorted(fired - wanted))
+    said = [*([f"not fired yet: {lacking}"] if lacking else []), *([f"fired, too: {more}"] if more else [])]
+    _told("ended", "; ".join(said), "yellow")
 
 
 def _changes(made: Stage, seen: dict[str, str]) -> dict[str, str]:

@@ -102,8 +102,8 @@ def _tell(one: Outcome) -> None:
     for at, what, text in sorted(rows, key=lambda row: row[0]):
         colour = {"firing": "red", "pending": "yellow", "over": "green"}.get(what)
         click.echo(f"{at:7.2f} s  {click.style(what, colour)}{text and ' ' * (10 - len(what)) + text}")
-    if not one.receivers:
-        click.echo("nobody is told, as the routes say")
+    if not one.problems:
+        click.echo("as promtool and the routes say" + ("" if one.receivers else ": nobody is told"))
     for problem in one.problems:
         click.echo(f"{click.style('FAILED', 'red')}     {problem}")
 
