@@ -201,14 +201,14 @@ def test_the_command_writes_what_changed_and_tells_of_drift(
     read(panel("A", "unit: up, query: up"))
     name = "monitoring/grafana/dashboards/Shop/shop.json"
     assert upcheck("--check") == (1, [f"missing          {name}", "1 to write: type `upcheck dashboards`"])
-    assert upcheck() == (0, [f"missing          {name}"])
+    assert upcheck() == (0, [f"written          {name}"])
     assert upcheck("--check") == (0, ["nothing to write"])
     path = monitoring.parent / name
     path.write_text(path.read_text().replace('"up"', '"down"'))
     path.with_name("old.json").write_text("{}")
     old = name.replace("shop.json", "old.json")
-    assert upcheck("--check")[1][:2] == [f"other            {name}", f"of no dashboard  {old}"]
-    assert upcheck() == (0, [f"other            {name}", f"removed          {old}"])
+    assert upcheck("--check")[1][:2] == [f"differs          {name}", f"of no dashboard  {old}"]
+    assert upcheck() == (0, [f"written          {name}", f"removed          {old}"])
     assert [one.name for one in path.parent.iterdir()] == ["shop.json"]
     (monitoring / "grafana/shop.yml").write_text(HEAD + f"      - {{{panel('A', 'unit: up, query: up(')}}}\n")
     code, lines = upcheck()

@@ -41,7 +41,8 @@ def dashboards(check: bool, pictures: Path | None) -> None:
     except (DashboardError, DocumentError, OSError) as error:
         raise click.UsageError(str(error)) from None
     for path, how in told.items():
-        click.echo(f"{'removed' if how == 'of no dashboard' and not check else how:<16} {_shown(path, settings.root)}")
+        done = "removed" if how == "of no dashboard" else "written"
+        click.echo(f"{how if check else done:<16} {_shown(path, settings.root)}")
     if not told:
         click.echo("nothing to write")
     elif check:

@@ -29,13 +29,15 @@ def made(monitoring: Path) -> dict[Path, str]:
 
 
 def drifted(monitoring: Path) -> dict[Path, str]:
-    """The files that `write` would change, each with how it is: missing, other, or of no dashboard.
+    """The files that `write` would change, each with how it is: missing, differs, or of no dashboard.
 
     Raises as `made` does.
     """
     expected = made(monitoring)
     found = {path: path.read_text(encoding="utf-8") for path in (monitoring / "grafana/dashboards").rglob("*.json")}
-    told = {path: "missing" if path not in found else "other" for path in expected if found.get(path) != expected[path]}
+    told = {
+        path: "missing" if path not in found else "differs" for path in expected if found.get(path) != expected[path]
+    }
     return told | dict.fromkeys(sorted(found.keys() - expected.keys()), "of no dashboard")
 
 
