@@ -382,25 +382,23 @@ def _mask(events: int) -> int:
 
 
 class _Waker:
-    """A pipe that interrupts a poll, at most one byte full."""
+    """A pipe that interrupts a poll. A signal's handler may ring it at any moment, also while it is put to rest."""
 
     def __init__(self) -> None:
         self.reader, self._writer = os.pipe()
-        os.set_blocking(self.reader, False)
-        self._rung = False
+        for end in (self.reader, self._writer):
+            os.set_blocking(end, False)
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # which a handler that interrupts its holder can take
 
     def wake(self) -> None:
         with self._lock:  # a descriptor that is closed may be another's by now
-            if not self._rung and not self._closed:
-                self._rung = True
-                os.write(self._writer, b"x")
+            if not self._closed:
+                with contextlib.suppress(BlockingIOError):  # full: it rings already
+                    os.write(self._writer, b"x")
 
     def rest(self) -> None:
-        with self._lock:
-            os.read(self.reader, 64)
-            self._rung = False
+        os.read(self.reader, 65536)
 
     def close(self) -> None:
         with self._lock:
