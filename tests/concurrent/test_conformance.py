@@ -20,8 +20,7 @@ import pytest
 from pip._internal.models.index import PyPI
 
 HERE = Path(__file__).parent
-# Their tests; of attrs, those that are hardest on what is shared: the rest is a minute of hypothesis.
-SDISTS = {"h11": "h11", "iniconfig": "testing", "pluggy": "testing", "attrs": "tests/test_slots.py"}
+SDISTS = {"h11": "h11", "iniconfig": "testing", "pluggy": "testing", "attrs": "tests"}  # and where their tests are
 # What looks at all objects of the process can't run beside others, and has no fixture or mark that would say so.
 PROCESS_WIDE = {"attrs": "not test_no_references_to_original_when_using_cached_property"}
 SUITE_TIMEOUT = 240

@@ -54,7 +54,7 @@ def test_a_native_histogram_is_refused() -> None:
 def test_a_series_is_on_its_way_to_the_next_sample(
     told: tuple[float | None, ...], place: float, grows: bool, expected: float | None
 ) -> None:
-    assert value(told, place, grows=grows) == expected
+    assert value(told, place, growing=grows) == expected
 
 
 def test_a_play_looks_back_as_far_as_what_its_alert_is_made_of(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import signal
 import socket
 import sys
@@ -343,8 +342,7 @@ READY = b"Z\x00\x00\x00\x05I"
 def test_a_server_that_is_none(serve: Serve, ask: Ask, talk: Talk, reason: Reason, words: str) -> None:
     began = time.monotonic()
     result = failed(ask(Postgres(f"postgresql://upcheck:pw@{place(serve(talk))}", deadline=0.4)), reason)
-    # What is left of the deadline is said, which on a busy machine is a little less.
-    assert words in re.sub(r"within 0\.3[0-9]* s", "within 0.4 s", result.sentence)
+    assert words in result.sentence
     assert time.monotonic() - began < 1.5
 
 

@@ -2,7 +2,7 @@
 
 Traffic ── POST /api/events ──> collector.py ── /metrics ──┐
 Host ───── files of /proc ────────^                        ├─> prometheus (the rules, in a time-lapse) ── ALERTS
-Exporter ─ the series of other exporters ──────────────────┘
+exporter ─ the series of other exporters ──────────────────┘
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from upcheck.prometheus import Prometheus
 from upcheck.rules.promql import duration
 from upcheck.rules.timelapse import Lapse
 from upcheck.servers import prometheus
-from upcheck.servers.exporter import Exporter
+from upcheck.servers.exporter import exporter
 from upcheck.settings import Settings
 
 INTERVAL = 15.0  # seconds of the time that is played: how often is scraped and evaluated, as in what ships
@@ -129,11 +129,13 @@ def stage(
         }
         with (
             Host(folder / "proc", factor) as host,
-            Exporter(lambda path: "".join(f"{name} {value!r}\n" for name, value in list(exported.items()))) as exporter,
+            exporter(
+                lambda path: "".join(f"{name} {value!r}\n" for name, value in list(exported.items()))
+            ) as exporters,
             run.collector(settings, **said) as collector,
         ):
             lapse = Lapse(factor, wall_clock=True)
-            file = _configuration(settings, lapse, folder, [collector.removeprefix("http://"), exporter.address])
+            file = _configuration(settings, lapse, folder, [collector.removeprefix("http://"), exporters.address])
             with (
                 prometheus(settings, file, folder / "data", *lapse.flags()) as url,
                 Checks(history) if monitors else contextlib.nullcontext() as checks,

@@ -1,6 +1,6 @@
 """The whole path, for real: metric, rule, alert, route, receiver, bytes. In a time-lapse, among stand-ins.
 
-plays (rule tests) ── Exporter ──> prometheus (a copy of the rules for each) ──> alertmanager (the routes) ──> Sinks
+plays (rule tests) ── exporter ──> prometheus (a copy of the rules for each) ──> alertmanager (the routes) ──> Sinks
   └── promtool says what will happen ────────────────> verdict <──────────────── Routes say who is told ────────┘
 """
 
@@ -26,7 +26,7 @@ from upcheck.probes.http import Request, fetch
 from upcheck.routes import Routes
 from upcheck.rules.timelapse import Lapse
 from upcheck.servers import ServerError, alertmanager, prometheus
-from upcheck.servers.exporter import Exporter
+from upcheck.servers.exporter import exporter
 from upcheck.servers.sinks import Sinks
 from upcheck.settings import Settings
 
@@ -96,8 +96,8 @@ def _played(
         receivers = stack.enter_context(alertmanager(settings, folder / "alertmanager.yml", folder / "alertmanager"))
         begin = time.time() + LEAD
         plan = [Running(number, play, Lapse(play.factor, begin)) for number, play in enumerate(plays)]
-        exporter = stack.enter_context(Exporter(lambda path: page(plan[int(path.strip("/"))])))
-        configured = write(folder, plan, exporter.address, receivers, alerting.external)
+        exporters = stack.enter_context(exporter(lambda path: page(plan[int(path.strip("/"))])))
+        configured = write(folder, plan, exporters.address, receivers, alerting.external)
         url = stack.enter_context(prometheus(settings, configured, folder / "data", *Lapse(FACTOR).flags()))
         _found(url, len(plan), begin)
         time.sleep(max(0.0, begin - time.time()))

@@ -24,7 +24,8 @@ LONG = 33.0  # seconds of ours that a play may take until its alert is over
 HOLD = 1.5  # seconds of ours that an alert goes on to fire after its group was told of it
 _AFTER = 60.0  # seconds that are looked at after all should be over
 _LOOKBACK = 300.0  # seconds that Prometheus looks back for the last sample
-_GROWING = ("_total", "_bucket", "_count", "_sum", "_timestamp_seconds")
+COUNTERS = ("_total", "_bucket", "_count", "_sum")  # how their names end
+_GROWING = (*COUNTERS, "_timestamp_seconds")
 _FIRING = 'ALERTS{alertstate="firing"}'
 _TIMES = ("__name__", "alertstate")
 _NUMBER = r"[0-9.]+(?:e[-+]?[0-9]+)?"
@@ -127,7 +128,7 @@ def _held(play: Play, delivery: Delivery) -> Play:
     for name, told in play.series.items():
         longer = _longer(name, told[:known], count)
         places = (number * step / play.interval for number in range(math.ceil(count * play.interval / step)))
-        series[name] = tuple(value(longer, place, grows=is_counter(name)) for place in places)
+        series[name] = tuple(value(longer, place, growing=grows(name)) for place in places)
     return replace(play, factor=factor, interval=step, step=step, series=series)
 
 
@@ -139,25 +140,25 @@ def _longer(series: str, told: tuple[float | None, ...], count: int) -> tuple[fl
     if last is None:
         return told
     goes = before is not None and (
-        (is_counter(series) and last > before) or (first is not None and last - before == before - first)
+        (grows(series) and last > before) or (first is not None and last - before == before - first)
     )
     by = last - before if goes and before is not None else 0.0
     return told + tuple(last + by * number for number in range(1, count - len(told) + 1))
 
 
-def value(told: Sequence[float | None], place: float, *, grows: bool) -> float | None:
-    """What a series is at *place*, in samples: what *grows*, or goes in a line, is on its way to the next one."""
+def value(told: Sequence[float | None], place: float, *, growing: bool) -> float | None:
+    """What a series is at *place*, in samples: what is *growing*, or goes in a line, is on its way to the next one."""
     if not 0 <= place < len(told):
         return None
     index = int(place)
     before, now, after = (told[at] if 0 <= at < len(told) else None for at in (index - 1, index, index + 1))
     if now is None or after is None:
         return now
-    moves = after >= now if grows else before is not None and after - now == now - before
+    moves = after >= now if growing else before is not None and after - now == now - before
     return now + (after - now) * (place - index) if moves else now
 
 
-def is_counter(series: str) -> bool:
+def grows(series: str) -> bool:
     """Whether *series* grows between samples rather than in steps: a counter, or a gauge that holds a time."""
     return series.partition("{")[0].strip().endswith(_GROWING)
 

@@ -45,7 +45,6 @@ class Told:
     status: str
     drill: str
     text: str
-    alerts: tuple[Mapping[str, Any], ...] = ()  # of a webhook: with labels, startsAt and endsAt
 
 
 def redirected(
@@ -77,8 +76,8 @@ def redirected(
 def read(message: Message, integrations: Mapping[str, Integration]) -> Told:
     """What *message*, of one of *integrations* by their places, says."""
     integration = integrations[message.mark.split()[-1] if message.mark else message.place]
-    status, drill, text, alerts = _READERS[integration.kind](message)
-    return Told(integration, message.at, status, drill, text, alerts)
+    status, drill, text = _READERS[integration.kind](message)
+    return Told(integration, message.at, status, drill, text)
 
 
 def _routes(route: dict[str, Any]) -> list[dict[str, Any]]:
@@ -130,18 +129,18 @@ _TURN: Mapping[str, Callable[[dict[str, Any], str, str, Sinks], None]] = {
 }  # fmt: skip
 
 _PAGERDUTY = ("firing", "resolved", "num_firing", "num_resolved")  # details that it always has
-_Read = tuple[str, str, str, tuple[Mapping[str, Any], ...]]
+_Read = tuple[str, str, str]
 
 
 def _of_webhook(message: Message) -> _Read:
     body = message.body
-    return body["status"], body["groupLabels"][LABEL], message.text, tuple(body["alerts"])
+    return body["status"], body["groupLabels"][LABEL], message.text
 
 
 def _of_slack(message: Message) -> _Read:
     (shown,) = message.body["attachments"]
     status, drill = shown["callback_id"].split()
-    return status, drill, "\n".join(shown.get(key, "") for key in ("title", "text", "pretext", "footer")), ()
+    return status, drill, "\n".join(shown.get(key, "") for key in ("title", "text", "pretext", "footer"))
 
 
 def _of_pagerduty(message: Message) -> _Read:
@@ -150,12 +149,12 @@ def _of_pagerduty(message: Message) -> _Read:
     status, drill = details[LABEL].split()
     own = sorted((key in _PAGERDUTY, key) for key in details if key != LABEL)
     text = "\n".join([body["payload"]["summary"], *(details[key] for _, key in own)])
-    return status, drill, text, ()
+    return status, drill, text
 
 
 def _of_email(message: Message) -> _Read:
     status, drill, _ = message.mark.split()
-    return status, drill, message.text, ()
+    return status, drill, message.text
 
 
 _READERS: Mapping[str, Callable[[Message], _Read]] = {

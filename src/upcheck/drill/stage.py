@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from upcheck import documents
-from upcheck.drill.plays import DrillError, Play, is_counter, value
+from upcheck.drill.plays import COUNTERS, DrillError, Play, grows, value
 from upcheck.drill.receivers import LABEL
 from upcheck.rules.promql import Expr, Selector, duration, parse, replaced, walk
 from upcheck.rules.timelapse import Lapse
 
-_COUNTERS = ("_total", "_bucket", "_count", "_sum")
 _SERIES = ("ALERTS", "ALERTS_FOR_STATE")
 
 
@@ -98,13 +97,13 @@ def page(one: Running) -> str:
     place = (now / 1000 - one.lapse.epoch) * one.lapse.factor / one.play.interval
     lines = []
     for series, values in one.play.series.items():
-        now_is = value(values, place, grows=is_counter(series))
+        now_is = value(values, place, growing=grows(series))
         if now_is is not None:
             name, _, rest = series.partition("{")
             labels = rest.rstrip("}").strip().rstrip(",")
             own = [f'{label}=""' for label in ("job", "instance") if f"{label}=" not in labels.replace(" ", "")]
             inside = ",".join([*([labels] if labels else []), *own])  # an empty one keeps Prometheus from adding it
-            when = f" {now}" if series.partition("{")[0].strip().endswith(_COUNTERS) else ""
+            when = f" {now}" if series.partition("{")[0].strip().endswith(COUNTERS) else ""
             lines.append(f"{_named(name.strip(), one.number)}{{{inside}}} {_number(now_is)}{when}\n")
     return "".join(lines)
 

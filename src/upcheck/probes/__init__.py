@@ -215,10 +215,11 @@ class Run:
     """One run of a probe, as its journey goes on: its end (*until*, monotonic seconds), what it may reach, its notes.
 
     *phases* are seconds by name; *metrics* are samples as Prometheus writes them, the part before the value as key;
-    *phase* is where it stands, for the sentence of a timeout; *log* is None where nobody will read it.
+    *phase* is where it stands and *given* the seconds that it has, for the sentence of a timeout; *log* is None where
+    nobody will read it.
     """
 
-    __slots__ = ("address", "began", "log", "looking", "metrics", "phase", "phases", "reach", "until")
+    __slots__ = ("address", "began", "given", "log", "looking", "metrics", "phase", "phases", "reach", "until")
 
     def __init__(
         self, deadline: float, until: float | None, reach: Reach = ANYWHERE, log: list[tuple[float, str]] | None = None
@@ -226,6 +227,7 @@ class Run:
         """*until*, a monotonic second, is there in place of the *deadline*, which is in seconds."""
         self.began = time.monotonic()
         self.until = self.began + deadline if until is None else until
+        self.given = self.until - self.began
         self.reach = reach
         self.log = log
         self.phase = Phase.RESOLVE
@@ -343,9 +345,10 @@ def walk(
     return held(run)
 
 
-def block(probe: Blocking, until: float | None = None, *, log: bool = False) -> ProbeResult:
-    """The result of a probe that blocks, in the calling thread."""
+def block(probe: Blocking, until: float | None = None, *, log: bool = False, given: float | None = None) -> ProbeResult:
+    """The result of a probe that blocks, in the calling thread, which may have begun later than it was *given* time."""
     run = Run(probe.deadline, until, log=[] if log else None)
+    run.given = run.given if given is None else given
     try:
         probe.ask(run)
     except Exception as error:  # noqa: BLE001 - as above, and a library may raise anything
@@ -365,7 +368,7 @@ def failed(run: Run, error: Exception) -> ProbeResult:
     if isinstance(error, ProbeFailure):
         reason, sentence, phase = error.reason, str(error), error.phase
         if not sentence and reason in TIMEOUTS.values():
-            sentence = timeout_sentence(round(run.until - run.began, 2), phase, took)
+            sentence = timeout_sentence(round(run.given, 2), phase, took)
     elif isinstance(error, OSError):
         reason, sentence = broken_sentence(error, run.phase)
     else:

@@ -263,14 +263,15 @@ class Multi:
 
     def _in_thread(self, probe: Blocking, until: float | None, log: bool) -> Generator[Step, Any, ProbeResult]:
         """The journey of a probe that blocks: it waits for a thread's word."""
-        end = time.monotonic() + probe.deadline if until is None else until
+        now = time.monotonic()
+        end = now + probe.deadline if until is None else until
         if self._threads is None:
             self._threads = Threads()
         reader, writer = os.pipe()
         told: list[ProbeResult] = []
 
         def ask() -> None:
-            told.append(block(probe, end, log=log))
+            told.append(block(probe, end, log=log, given=end - now))
 
         try:
             self._threads.submit(ask, end, writer)

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from upcheck.declaration import seconds
 from upcheck.rules.promql import Binary, Call, Expr, Number, Paren, Selector, Subquery, duration, parse
+from upcheck.rules.suite import seconds
 
 _PER_SECOND = ("rate", "irate", "deriv")
 _CALENDAR = (
@@ -89,7 +89,7 @@ class Lapse:
     def _shorten(self, table: dict[str, Any], keys: tuple[str, ...]) -> None:
         for key in keys:
             if key in table:
-                table[key] = duration(self.duration(seconds(str(table[key])) if table[key] != "0s" else 0.0))
+                table[key] = duration(self.duration(seconds(str(table[key]))))
 
     def _expr(self, node: Expr) -> Expr:
         lapsed = replace(node, **{field.name: self._field(getattr(node, field.name)) for field in fields(node)})

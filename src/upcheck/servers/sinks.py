@@ -8,13 +8,13 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 
 from upcheck.servers import free_port
+from upcheck.servers.loopback import Answer, Loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,53 +43,27 @@ class Sinks:
         self.pause = 0.0
         self._over = threading.Event()
         self.messages: list[Message] = []
-        self.refused = 0
-        sinks = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                text = self.rfile.read(int(self.headers["Content-Length"])).decode()
-                if sinks.status == 200:
-                    sinks.messages.append(Message(time.time(), self.path, text, json.loads(text)))
-                else:
-                    sinks.refused += 1
-                sinks._over.wait(sinks.pause)
-                body = b'{"ok": true, "status": "success"}'
-                self.send_response(sinks.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *args: object) -> None:
-                """Nobody reads it."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 128
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                """Alertmanager has ended before it was answered."""
-
-        self._http = Server(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._http = Loopback(self._answer)
+        self.url = f"http://{self._http.address}"
         port = free_port()  # aiosmtpd can't tell which it took
         self.smarthost = f"127.0.0.1:{port}"
         self._smtp = Controller(_Mailbox(self.messages), hostname="127.0.0.1", port=port)
 
+    def _answer(self, path: str, body: bytes) -> Answer:
+        if self.status == 200:
+            self.messages.append(Message(time.time(), path, body.decode(), json.loads(body)))
+        self._over.wait(self.pause)
+        return self.status, "application/json", b'{"ok": true, "status": "success"}'
+
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.05})
-        self._thread.start()
+        self._http.__enter__()
         self._smtp.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._smtp.stop()
-        self._http.shutdown()
-        self._thread.join()
-        self._http.server_close()
+        self._http.__exit__()
 
 
 class _Mailbox:

@@ -13,6 +13,8 @@ from upcheck.cli.repo import settings_here
 from upcheck.settings import nearest
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from upcheck.drill import Outcome, Told
 
 
@@ -55,12 +57,10 @@ def drill(alerts: tuple[str, ...], at: str | None) -> None:
     raise SystemExit(1 if any(one.problems for one in outcomes) else 0)
 
 
-def _known(alerts: tuple[str, ...], folder: object) -> None:
-    from pathlib import Path
-
+def _known(alerts: tuple[str, ...], folder: Path) -> None:
     from upcheck.rules import alerts_of
 
-    names = {name for file in Path(str(folder)).glob("*.yml") for name in alerts_of(file)}
+    names = {name for file in folder.glob("*.yml") for name in alerts_of(file)}
     for name in alerts:
         if names and name not in names:
             raise click.UsageError(f"{name}: no rule defines it{nearest(name, names)}")
