@@ -26,11 +26,15 @@ def variables(path: Path) -> list[str]:
     return [address, *re.findall(r"\$\{(\w+)\}", path.read_text(encoding="utf-8"))]
 
 
-def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """A service's checks are there where their variables are set."""
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A service's checks are there where their variables are set; whoever asks for them is told which are not."""
     if collection_path.suffix not in (".py", ".yml") or collection_path.parent.parent != CHECKS:
         return None
-    return None if all(map(os.environ.get, variables(collection_path))) else True
+    missing = [name for name in variables(collection_path) if not os.environ.get(name)]
+    asked = {config.invocation_params.dir / arg.partition("::")[0] for arg in config.args}
+    if missing and asked & {collection_path, collection_path.parent}:
+        raise pytest.UsageError(f"checks/{collection_path.parent.name} asks {missing[0]}, which is not set")
+    return True if missing else None
 
 
 @pytest.fixture

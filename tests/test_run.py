@@ -86,7 +86,8 @@ def test_nothing_that_ran_is_not_well(repo: Repo) -> None:
         (("check", "--target", "http://127.0.0.1:1", "--no-such-option"), "unrecognized arguments: --no-such-option"),
         (("run", "--concurency=3"), "--concurency: did you mean --concurrency?"),
         (("check", "--target", "http://127.0.0.1:1", "--verbos"), "--verbos: did you mean --verbose?"),
-        (("chekc",), "No such command 'chekc'"),
+        (("chekc",), "there is no command 'chekc'; did you mean 'check'?"),
+        (("drill",), "there is no command 'drill'; did you mean `upcheck rules drill`?"),
     ],
 )
 def test_wrong_usage_exits_2(repo: Repo, arguments: tuple[str, ...], said: str) -> None:

@@ -103,7 +103,7 @@ def test_what_took_longer_than_any_bucket_took_for_ever(sla: Objectives) -> None
         (lambda sla: sla("never").latency(0.9), "Sla never, 30d: 1 error: no run has a duration"),
         (lambda sla: sla("never").time_since_success, "Sla never, 30d: 1 error: it has never held"),
         (lambda sla: sla("tset_api").availability, "no check called 'tset_api' has ever run; did you mean 'test_api'?"),
-        (lambda sla: sla.query("up"), "up: the history knows no PromQL: name a Prometheus with --sla-source=URL"),
+        (lambda sla: sla.query("up"), "the history knows no PromQL: name a Prometheus with --sla-source=URL"),
     ],
 )
 def test_no_data_is_neither_good_nor_bad(sla: Objectives, figure: Callable[[Objectives], float], sentence: str) -> None:

@@ -407,20 +407,20 @@ def test_what_is_slow_full_or_wrong_is_told(
 def test_what_has_no_address_is_not_there_and_says_so(tmp_path: Path) -> None:
     named = {f"{service.upper().replace('-', '_')}_URL" for service in SERVICES}
     environ = {name: value for name, value in os.environ.items() if name not in named}
-    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs", "checks/test_services.py"]
-    argv += [f"checks/{service}" for service in SERVICES]
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rs"]
 
-    def told(**more: str) -> str:
+    def told(*arguments: str, code: int = 0, **more: str) -> str:
         mine = environ | {"UPCHECK_HISTORY": f"{tmp_path}/history.sqlite"} | more
-        ran = subprocess.run(argv, cwd=ROOT, env=mine, capture_output=True, text=True, timeout=60)
-        assert ran.returncode == 0, ran.stdout
+        ran = subprocess.run([*argv, *arguments], cwd=ROOT, env=mine, capture_output=True, text=True, timeout=60)
+        assert ran.returncode == code, ran.stdout
         return ran.stdout
 
-    nothing = told()
+    nothing = told("checks/test_services.py")
     assert "checks      4 skipped" in nothing
     assert "checks/vibebox is there in part or not at all: set VIBEBOX_URL, VIBEBOX_DATABASE_URL, VIBEBOX_" in nothing
-    argv.append("--collect-only")
-    some = told(CODERUNNER_URL="http://127.0.0.1:1")
+    asked = told("checks/vibebox", code=1)
+    assert "checks/vibebox asks VIBEBOX_URL, which is not set" in asked
+    some = told("checks", "--collect-only", CODERUNNER_URL="http://127.0.0.1:1")
     assert "coderunner/endpoints.yml::health" in some
     assert "coderunner/test_coderunner.py::test_deployments_succeed" in some
     assert "database.yml" not in some

@@ -106,10 +106,11 @@ class Prometheus:
             )
         except ProbeError as error:
             raise PrometheusError(f"{about}: {error}") from None
+        asked_of = request.asked.partition("?")[0]
         try:
             answer = fetch(request)
         except (ProbeFailure, ProbeError) as error:
-            raise PrometheusError(f"{about}: {request.asked}: {error}") from None
+            raise PrometheusError(f"{about}: {asked_of}: {error}") from None
         try:
             told = json.loads(answer.body)
             if told["status"] != "success":
@@ -117,7 +118,7 @@ class Prometheus:
             return read(told["data"])
         except (ValueError, KeyError, TypeError, AttributeError):
             raise PrometheusError(
-                f"{about}: {request.asked} is no Prometheus API: {answer.status} {excerpt(answer.text)}"
+                f"{about}: {asked_of} is no Prometheus API: {answer.status} {excerpt(answer.text)}"
             ) from None
 
 

@@ -56,7 +56,21 @@ Examples:
 """
 
 
-@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+class _Doors(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.commands:
+            groups = [
+                door for door, one in self.commands.items() if isinstance(one, click.Group) and name in one.commands
+            ]
+            hint = f"; did you mean `upcheck {groups[0]} {name}`?" if groups else nearest(name, self.commands)
+            ctx.fail(f"there is no command '{name}'{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Doors, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(upcheck.__version__, prog_name="upcheck", message="%(prog)s %(version)s")
 def main() -> None:
     """Monitoring as code, in pytest."""

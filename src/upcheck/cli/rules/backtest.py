@@ -136,13 +136,18 @@ def _part(start: str | None, end: str | None) -> Part:
     from upcheck.rules.backtest.history import Part
     from upcheck.rules.backtest.incidents import moment
 
-    until = None if end is None else moment(end)
+    try:
+        until = None if end is None else moment(end)
+    except ValueError as error:
+        raise ValueError(f"--end: {error}") from None
     if start is None:
         return Part(until=until)
-    try:
+    with contextlib.suppress(ValueError):
         return Part(back=seconds(start), until=until)
-    except ValueError:
+    try:
         return Part(since=moment(start), until=until)
+    except ValueError as error:
+        raise ValueError(f"--start: {error}, or a time before the end such as 30d") from None
 
 
 @contextlib.contextmanager
