@@ -90,6 +90,7 @@ def starlette(folder: Path) -> Starlette:
             Route("/users/{user}", answer),
             Route("/users/{user}/orders/{order:int}", stream, methods=["GET", "POST"]),
             Route("/files/{path:path}", answer),
+            Route("/{owner}/tree/{path:path}", answer),
             Mount("/tenants/{tenant}", routes=[Route("/bills/{bill}", answer)]),
             Mount("/static", app=StaticFiles(directory=folder)),
         ]
@@ -129,12 +130,14 @@ def seen(told: dict[str, float]) -> dict[tuple[str, ...], float]:
 def test_a_route_is_its_template(recorder: Recorder, samples: Samples, tmp_path: Path) -> None:
     app = RecordRequests(starlette(tmp_path), recorder.event("web", "request"))
     paths = ["/", "/users/7", "/users/8", "/users/7/orders/9", "/files/a/b/c", "/tenants/x/bills/5", "/none", "/users/"]
+    paths.append("/alice/tree/src/main.py")
     asyncio.run(ask(app, *(("GET", path) for path in paths)))
     assert seen(samples(recorder)) == {
         ("GET", "/", "200"): 1,
         ("GET", "/users/{user}", "200"): 2,
         ("GET", "/users/{user}/orders/{order}", "201"): 1,
         ("GET", "/files/{path}", "200"): 1,
+        ("GET", "/{owner}/tree/{path}", "200"): 1,
         ("GET", "/tenants/{tenant}/bills/{bill}", "200"): 1,
         ("GET", "unmatched", "404"): 2,
     }
