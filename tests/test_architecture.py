@@ -62,6 +62,7 @@ FLOORS = {
         "drill",
         "dashboards",
         "stack",
+        "kubernetes",
     ],
     "doors": ["cli"],
 }

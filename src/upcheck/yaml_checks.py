@@ -81,6 +81,11 @@ class YamlCheck:
                 yield sentence
 
 
+def variables(check: YamlCheck) -> set[str]:
+    """The names of the variables that what *check* asks is made of."""
+    return {name for name in _VARIABLE.findall(str((check.subject, check.asking))) if name}
+
+
 def _filled(value: Any, environment: Mapping[str, str], place: str) -> Any:
     """*value* with the variables in its text replaced; `$$` is a dollar sign."""
     if isinstance(value, Mapping):

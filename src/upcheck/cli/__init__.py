@@ -19,6 +19,7 @@ import upcheck
 from upcheck import run as once
 from upcheck.cli.dashboards import dashboards
 from upcheck.cli.demo import demo
+from upcheck.cli.export import export
 from upcheck.cli.migration import import_
 from upcheck.cli.repo import settings_here
 from upcheck.cli.rules import rules
@@ -49,6 +50,7 @@ Examples:
   upcheck demo coderunner                a service's traffic, made up, in a real Prometheus
   upcheck dashboards                     Grafana's JSON of monitoring/grafana
   upcheck stack up                       everything on this machine, without Docker
+  upcheck export kubernetes              the same in a cluster with prometheus-operator
   upcheck rules mutate                   which changes of the alerting rules no test would notice
   upcheck rules contract monitoring      rules and dashboards, held against what exporters produce
   upcheck init my-monitoring             a monitoring repo of your own
@@ -78,6 +80,7 @@ def main() -> None:
 
 main.add_command(dashboards)
 main.add_command(demo)
+main.add_command(export)
 main.add_command(import_)
 main.add_command(rules)
 main.add_command(services)
