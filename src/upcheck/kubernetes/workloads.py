@@ -106,7 +106,7 @@ def _container(cluster: Cluster, name: str, command: list[str], memory: str) -> 
             "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            {"name": "repo", "mountPath": _SRV, "readOnly": True},
+            {"name": "repo", "mountPath": _SRV},
             {"name": "data", "mountPath": _DATA},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - in the container
         ],
