@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -17,7 +17,7 @@ from upcheck.settings import nearest
 
 if TYPE_CHECKING:
     from upcheck.stack.health import Standing
-    from upcheck.stack.lifecycle import Stack
+    from upcheck.stack.provider import Provider
 
 _WIDE = 18  # the longest name of a service, and a blank
 _LINES = 20  # of each log
@@ -52,16 +52,13 @@ _provider = click.option(
 def up(provider: str) -> None:
     """Prove the configuration, start everything, and prove that an alert finds its way.
 
-    What promtool, amtool or the contract refuse starts nothing. Nobody is told of the alert that proves it. In
-    containers, their health is what `upcheck stack status --provider docker` tells.
+    What promtool, amtool or the contract refuse starts nothing. Nobody is told of the alert that proves it.
 
     \b
     Exit codes: 0 everything is well, 1 something is not, 2 wrong usage, 3 nothing was started.
     """
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "up", "--detach", "--build", prepared=True)
     with _refusals("nothing was started"):
+        made = _stack(provider)
         started = made.up()
     if not started:
         click.echo("the stack runs already; `upcheck stack restart` takes over what has changed")
@@ -77,11 +74,8 @@ def restart(provider: str) -> None:
     \b
     Exit codes: 0 everything is well, 1 something is not, 2 wrong usage, 3 nothing was restarted.
     """
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "up", "--detach", "--build", "--force-recreate", prepared=True)
-    what = "what runs goes on as it is" if made.running else "nothing was started"
-    with _refusals(what):
+    with _refusals("what runs goes on as it is"):
+        made = _stack(provider)
         made.restart()
     _settle(made)
 
@@ -90,12 +84,10 @@ def restart(provider: str) -> None:
 @_provider
 def stop(provider: str) -> None:
     """End everything; metrics and alerts stay, in .upcheck/stack or in volumes."""
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "--profile", "postgres", "--profile", "redis", "down")
     with _refusals("it may still run: `upcheck stack status` tells"):
+        made = _stack(provider)
         ran = made.stop()
-    click.echo("stopped; data and logs are kept in .upcheck/stack" if ran else "the stack does not run")
+    click.echo(f"stopped; {made.KEPT}" if ran else "the stack does not run")
 
 
 @stack.command()
@@ -104,22 +96,21 @@ def status(provider: str) -> None:
     """Say how each service is: address, health, since when, memory.
 
     \b
-    Exit codes: 0 everything is well, 1 something is not, or nothing runs, 2 wrong usage.
+    Exit codes: 0 everything is well, 1 something is not, or nothing runs, 2 wrong usage, 3 nothing answers.
     """
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "ps")
-    standings = made.standings()
+    with _refusals("so it is not known how the stack is"):
+        made = _stack(provider)
+        standings, running = made.standings(), made.running
     if not standings:
         click.echo("the stack was never started: `upcheck stack up`")
         sys.exit(ExitCode.FAILED)
-    if not made.running:
+    if not running:
         if not any(one.run.pid for one in standings):
             click.echo("the stack does not run: `upcheck stack up`")
             sys.exit(ExitCode.FAILED)
         click.echo("the supervisor is gone, so nothing that dies comes back: `upcheck stack up` starts all anew")
     _tell(standings)
-    sys.exit(ExitCode.HELD if made.running else ExitCode.FAILED)
+    sys.exit(ExitCode.HELD if running else ExitCode.FAILED)
 
 
 @stack.command()
@@ -128,18 +119,20 @@ def status(provider: str) -> None:
 @_provider
 def logs(service: str, follow: bool, provider: str) -> None:
     """Print the last lines that SERVICE, or each, has printed; `supervisor` tells what died."""
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "logs", f"--tail={_LINES}", *(["--follow"] if follow else []), *([service] if service else []))
-    record = made.record
-    names = sorted(path.stem for path in record.logs.glob("*.log"))
+    from upcheck.stack.containers import Containers
+
+    with _refusals("so there are no logs to print"):
+        made = _stack(provider)
+        names = made.logged()
     if not names:
         raise click.ClickException("there are no logs: the stack was never started: `upcheck stack up`")
     if service and service not in names:
         raise click.UsageError(f"no service '{service}'{nearest(service, names)}")
     chosen = [service] if service else names
+    if isinstance(made, Containers):
+        sys.exit(made.logs(service, _LINES, follow=follow))
     with ExitStack() as opened:
-        files = {name: opened.enter_context(record.log(name).open(errors="replace")) for name in chosen}
+        files = {name: opened.enter_context(made.record.log(name).open(errors="replace")) for name in chosen}
         with suppress(KeyboardInterrupt):
             _print(files, follow)
 
@@ -158,25 +151,19 @@ def _print(files: Mapping[str, TextIO], follow: bool) -> None:
         time.sleep(_LOOK)
 
 
-def _compose(made: Stack, *arguments: str, prepared: bool = False) -> NoReturn:
-    """Have Compose do it, with a configuration that is to be *prepared* first; exit with its code."""
-    from upcheck.stack import compose
-
-    with _refusals("nothing was started" if prepared else "nothing was done"):
-        compose.program()  # before anything is fetched or written
-        if prepared:
-            click.echo(f"passwords are in {compose.prepare(made.settings)}")
-        sys.exit(compose.call(made.settings, *arguments))
-
-
 def _line(name: str, line: str, named: bool) -> None:
     click.echo(f"{click.style(f'{name:<{_WIDE}}', dim=True) if named else ''}{line}", nl=not line.endswith("\n"))
 
 
-def _stack() -> Stack:
-    from upcheck.stack.lifecycle import Stack
+def _stack(provider: str) -> Provider:
+    """Raises StackError."""
+    from upcheck.stack.containers import Containers
+    from upcheck.stack.lifecycle import Local
 
-    return Stack(settings_here(needed=True))
+    settings = settings_here(needed=True)
+    if provider == "local":
+        return Local(settings)
+    return Containers(settings, lambda line: click.secho(line, dim=True))
 
 
 @contextmanager
@@ -193,7 +180,7 @@ def _refusals(otherwise: str) -> Iterator[None]:
         sys.exit(ExitCode.UNKNOWN)
 
 
-def _settle(made: Stack) -> None:
+def _settle(made: Provider) -> None:
     """Wait until all is well, print addresses and the proof; exit with 1 where something is not."""
     from upcheck.stack.services import StackError
 
