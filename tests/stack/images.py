@@ -55,6 +55,7 @@ BEGUN = {
     "redis-exporter": ["/bin/prometheus-redis-exporter"],
     "redis": [],
 }
+SIGNALS = {"grafana": ["STOPSIGNAL SIGKILL"]}  # BusyBox as the first process of a container hears no other
 
 
 @contextlib.contextmanager
@@ -73,7 +74,10 @@ def images(client: DockerClient) -> Iterator[None]:
         build(PYTHON, ["FROM upcheck-test-programs", "COPY root /", f"ENV PYTHONHOME={HOME}", *_offline()], _python())
         for name, begun in BEGUN.items():
             said = ", ".join(f'"{word}"' for word in begun)
-            build(COMPOSE["services"][name]["image"], ["FROM upcheck-test-programs", f"ENTRYPOINT [{said}]"])
+            build(
+                COMPOSE["services"][name]["image"],
+                ["FROM upcheck-test-programs", f"ENTRYPOINT [{said}]", *SIGNALS.get(name, [])],
+            )
         yield
     finally:
         for tag in reversed(made):

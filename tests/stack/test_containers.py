@@ -21,7 +21,9 @@ import upcheck
 from tests.conftest import ROOT
 from tests.databases.packages import programs
 from tests.stack.images import COMPOSE, images
+from tests.stack.test_backup import silenced, silences
 from upcheck.servers import free_port
+from upcheck.stack import archive
 from upcheck.stack.services import OPTIONAL, PORTS
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 PROJECT = f"upcheck-test-{os.getpid()}"
+OURS: dict[str, str | list[str] | bool] = {"label": f"com.docker.compose.project={PROJECT}"}
 SOURCE = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "Makefile", ".gitignore", ".dockerignore",
           "Dockerfile", "conftest.py", "collector.py")  # fmt: skip
 ENV = f"""\
@@ -132,12 +135,11 @@ def started(repo: Repo) -> Iterator[Started]:
     try:
         yield Started(repo, repo.upcheck("up"))
     finally:
-        ours: dict[str, str | list[str] | bool] = {"label": f"com.docker.compose.project={PROJECT}"}
-        for container in repo.engine.containers.list(all=True, filters=ours):
+        for container in repo.engine.containers.list(all=True, filters=OURS):
             container.remove(force=True)
-        for network in repo.engine.networks.list(filters=ours):
+        for network in repo.engine.networks.list(filters=OURS):
             network.remove()
-        for volume in repo.engine.volumes.list(filters=ours):
+        for volume in repo.engine.volumes.list(filters=OURS):
             volume.remove(force=True)
         if not there and repo.engine.images.list(name=tag):
             repo.engine.images.remove(tag, force=True)
@@ -241,3 +243,44 @@ def test_a_container_that_was_stopped_is_told(started: Started) -> None:
     assert told.returncode == 1
     assert "DOWN" in repo.standing("grafana")
     assert "ended with exit code " in repo.standing("grafana")
+
+
+def test_volumes_come_back_from_a_backup(started: Started, tmp_path: Path) -> None:
+    repo = started.repo
+    url = f"http://127.0.0.1:{repo.ports['alertmanager']}"
+    silenced(url, "kept")
+    repo.container("grafana").start()
+    assert repo.container("redis").exec_run(["redis-cli", "set", "key", "kept"]).output.strip() == b"OK"
+    assert repo.container("grafana").exec_run(["mkdir", "-p", "/var/lib/grafana/csv/kept"]).exit_code == 0
+    wrote = repo.container("grafana").exec_run(["sh", "-c", "echo kept > /var/lib/grafana/csv/kept/a"])
+    assert wrote.exit_code == 0, wrote.output
+    wait_for(lambda: repo.sampled('up{job="collector"}') == ["1"])
+    file = tmp_path / "backup.tar.gz"
+    told = repo.upcheck("backup", str(file))
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert f"{file}: prometheus, alertmanager, upcheck, grafana, redis in " in told.stdout
+    at = archive.verified(file).at
+    wait_for(lambda: repo.upcheck("status").returncode == 0)
+
+    assert repo.upcheck("restore", str(file)).stderr.startswith("the stack runs: ")
+    assert repo.upcheck("stop").stdout.endswith("stopped; data are kept in volumes\n")
+    assert repo.upcheck("status").stdout == "the stack does not run: `upcheck stack up`\n"
+    for volume in repo.engine.volumes.list(filters=OURS):
+        volume.remove()  # a lost disk
+    told = repo.upcheck("restore", str(file))
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert "what was there before is in " in told.stdout
+    told = repo.upcheck("up")
+    assert told.returncode == 0, told.stdout + told.stderr
+
+    assert silences(url) == {"kept"}
+    assert repo.container("redis").exec_run(["redis-cli", "get", "key"]).output.strip() == b"kept"
+    read = repo.container("grafana").exec_run(["grep", "", "/var/lib/grafana/csv/kept/a"])
+    assert read.output == b"kept\n"
+    assert repo.sampled('up{job="collector"}', time=str(at - 5)) == ["1"], "what was scraped before the backup is there"
+    results = "H(here().history, read_only=True).results('checks/a.yml::alive')"
+    older = (
+        "import sys; from upcheck.history import History as H; from upcheck.settings import here; "
+        f"sys.exit(not [1 for one in {results} if one.started < {at}])"
+    )
+    assert repo.container("watch").exec_run(["python", "-c", older]).exit_code == 0

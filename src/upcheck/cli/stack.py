@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -16,6 +17,7 @@ from upcheck.result import ExitCode
 from upcheck.settings import nearest
 
 if TYPE_CHECKING:
+    from upcheck.stack.archive import Manifest
     from upcheck.stack.health import Standing
     from upcheck.stack.provider import Provider
 
@@ -38,6 +40,7 @@ def stack() -> None:
       upcheck stack logs prometheus -f     what it prints
       upcheck stack restart                take over what has changed, if it is accepted
       upcheck stack stop                   end it; its data stay
+      upcheck stack backup FILE            save what it keeps; `restore FILE` brings it back
     """
 
 
@@ -111,6 +114,50 @@ def status(provider: str) -> None:
         click.echo("the supervisor is gone, so nothing that dies comes back: `upcheck stack up` starts all anew")
     _tell(standings)
     sys.exit(ExitCode.HELD if running else ExitCode.FAILED)
+
+
+@stack.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_provider
+def backup(file: Path, provider: str) -> None:
+    """Write what the stack keeps into FILE, whether it runs or not: samples, silences, the history, Grafana's, Redis'.
+
+    \b
+    Not in it: monitoring/ and checks/, which Git has; secrets and .env, which are yours to keep elsewhere.
+    A program of this machine goes on, but for Alertmanager's second; a container stands while its files are read.
+    \b
+    Examples:
+      upcheck stack backup /mnt/backup/monitoring.tar.gz
+      upcheck stack restore /mnt/backup/monitoring.tar.gz
+    \b
+    Exit codes: 0 all is in FILE, 2 wrong usage, 3 nothing was written, and a FILE of before is as it was.
+    """
+    with _refusals("no backup was made"):
+        manifest = _stack(provider).backup(file)
+    click.echo(f"{file}: {_listed(manifest)}, {file.stat().st_size / 2**20:.1f} MB")
+    click.echo("not in it: monitoring/ and checks/, which Git has; secrets and .env, which are yours to keep elsewhere")
+
+
+@stack.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_provider
+def restore(file: Path, provider: str) -> None:
+    """Put what is in the backup FILE in the place of what the stack keeps, which is moved aside, never deleted.
+
+    FILE may be of the other provider: what has no place here is left out. The stack has to be stopped.
+
+    \b
+    Exit codes: 0 it is restored, 2 wrong usage, 3 nothing was restored.
+    """
+    with _refusals("nothing was restored"):
+        manifest, aside = _stack(provider).restore(file)
+    made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.at))
+    click.echo(f"restored as it was at {made}, by upcheck {manifest.made}: {_listed(manifest)}")
+    click.echo(f"what was there before is in {aside}; start with `upcheck stack up`")
+
+
+def _listed(manifest: Manifest) -> str:
+    return f"{', '.join(manifest.stores) or 'nothing'} in {len(manifest.files)} files"
 
 
 @stack.command()
@@ -218,7 +265,7 @@ def _progress(began: float) -> Iterator[Callable[[Standing], None]]:
 
 
 def _well(one: Standing, began: float) -> str:
-    where = one.service.url or "the live checks, for ever"
+    where = one.service.url or ("the live checks, for ever" if one.service.name == "watch" else "for the others alone")
     return f"{one.service.name:<{_WIDE}} {where:<26} well after {time.monotonic() - began:.1f} s"
 
 

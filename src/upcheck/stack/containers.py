@@ -6,14 +6,16 @@ import contextlib
 import functools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from upcheck import command
 from upcheck.settings import Settings
-from upcheck.stack import compose
+from upcheck.stack import archive, compose, volumes
+from upcheck.stack.archive import Manifest
 from upcheck.stack.compose import Compose, docker
 from upcheck.stack.health import Standing, memory
 from upcheck.stack.provider import Provider, free
@@ -45,13 +47,13 @@ class Containers(Provider):
             found = self._found() if self._started else {}
             if found and all(_runs(found.get(name)) for name in self._names):
                 return False
-            self._begin()
+            self._begin("--detach")
         return True
 
     def restart(self) -> None:
         self.record.make()
         with self.record.alone():
-            self._begin()
+            self._begin("--detach")
 
     def stop(self) -> bool:
         if not self._started:
@@ -70,6 +72,38 @@ class Containers(Provider):
     def proven(self) -> str:
         return self._proven(self._place / "alertmanager/alertmanager.yml", "http://alertmanager:9093")
 
+    def backup(self, file: Path) -> Manifest:
+        if not self._started:
+            raise StackError("there is nothing to save: the stack was never started: `upcheck stack up`")
+        with self.record.alone(), self._made():
+            return archive.write(file, volumes.entries(self._found()))
+
+    def restore(self, file: Path) -> tuple[Manifest, Path]:
+        self.record.make()
+        with self.record.alone():
+            if self._started and self.running:
+                raise StackError("the stack runs: `upcheck stack stop --provider docker` first; nothing was changed")
+            manifest = archive.verified(file)
+            aside = self.record.folder / time.strftime("before-%Y%m%dT%H%M%S.tar.gz")
+            self._begin("--no-start")
+            try:
+                archive.write(aside, volumes.entries(found := self._found()))
+                self._refill(file, manifest.stores, volumes.names(found, manifest.stores), aside)
+            finally:
+                self._compose.do(*_PROFILES, "down", said=self._said)
+            return manifest, aside
+
+    def _refill(self, file: Path, stores: Sequence[str], replaced: Sequence[str], aside: Path) -> None:
+        """Put *stores* of *file* in the place of the volumes that are *replaced*."""
+        self._compose.do(*_PROFILES, "down", said=self._said)
+        try:
+            if replaced:
+                docker("volume", "rm", *replaced)
+            self._compose.do("up", "--no-start", said=self._said)
+            volumes.fill(self._found(), file, stores)
+        except StackError as error:
+            raise StackError(f"{error}; what was there is in {aside}: `upcheck stack restore` takes it") from None
+
     def logged(self) -> list[str]:
         return self._names if self._started else []
 
@@ -82,6 +116,18 @@ class Containers(Provider):
     def _started(self) -> bool:
         """Whether there ever was an `up`; without its .env Compose refuses everything."""
         return bool(compose.environment(self.settings.monitoring / ".env"))
+
+    @contextlib.contextmanager
+    def _made(self) -> Iterator[None]:
+        """Containers for as long as the block lasts, where the stack was stopped: volumes are reached through them."""
+        if self._found():
+            yield
+            return
+        try:
+            self._compose.do("up", "--no-start", said=self._said)
+            yield
+        finally:
+            self._compose.do(*_PROFILES, "down", said=self._said)
 
     @functools.cached_property
     def _compose(self) -> Compose:
@@ -103,8 +149,8 @@ class Containers(Provider):
         labelled = [(one["Config"]["Labels"], one) for one in told]
         return {labels[f"{label}.service"]: one for labels, one in labelled if labels[f"{label}.oneoff"] == "False"}
 
-    def _begin(self) -> None:
-        """Prove everything that can be proven, then start all containers anew."""
+    def _begin(self, how: str) -> None:
+        """Prove everything that can be proven, then make all containers anew: `--detach` starts them, too."""
         published = self._compose.ports
         docker("version")  # whether an engine answers, before anything is written
         running = [one for one in (self._found() if self._started else {}).values() if _runs(one)]
@@ -117,7 +163,7 @@ class Containers(Provider):
         self._compose.ask("config", "--quiet")
         self._compose.do("build", said=self._said)
         with _placed(proposed, self._place):
-            self._compose.do("up", "--detach", "--force-recreate", said=self._said)
+            self._compose.do("up", how, "--force-recreate", said=self._said)
 
 
 @contextlib.contextmanager

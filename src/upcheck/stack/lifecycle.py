@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from upcheck.stack import archive, snapshot
+from upcheck.stack.archive import Manifest
 from upcheck.stack.configuration import programs, propose, prove
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.provider import Provider, free
@@ -64,6 +66,32 @@ class Local(Provider):
 
     def proven(self) -> str:
         return self._proven(self.record.configuration / "alertmanager/alertmanager.yml")
+
+    def backup(self, file: Path) -> Manifest:
+        self.record.make()
+        with self.record.alone():
+            taken = self.record.folder / "snapshot"
+            shutil.rmtree(taken, ignore_errors=True)
+            taken.mkdir()
+            try:
+                if self.running and (alertmanager := self._left().get("alertmanager")):
+                    alertmanager.terminate()  # it writes its silences now, and the supervisor brings it back
+                    alertmanager.wait(STOP)
+                snapshot.taken(self.settings, self.record, taken)
+                return archive.write(file, snapshot.entries(taken))
+            except psutil.TimeoutExpired:
+                raise StackError(
+                    f"alertmanager did not end within {STOP:g} s to write its silences: try again"
+                ) from None
+            finally:
+                shutil.rmtree(taken, ignore_errors=True)
+
+    def restore(self, file: Path) -> tuple[Manifest, Path]:
+        self.record.make()
+        with self.record.alone():
+            if self.running or self._left():
+                raise StackError("the stack runs: `upcheck stack stop` first; nothing was changed")
+            return snapshot.restore(self.settings, self.record, file)
 
     def logged(self) -> list[str]:
         return sorted(path.stem for path in self.record.logs.glob("*.log"))

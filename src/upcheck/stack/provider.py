@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from upcheck.settings import Settings
 from upcheck.stack import proof
+from upcheck.stack.archive import Manifest
 from upcheck.stack.configuration import missing_secrets
 from upcheck.stack.health import Standing
 from upcheck.stack.record import Record
@@ -64,6 +65,17 @@ class Provider(ABC):
     @abstractmethod
     def proven(self) -> str:
         """What was proven of the path of an alert: a sentence. Raises StackError with what was not."""
+
+    @abstractmethod
+    def backup(self, file: Path) -> Manifest:
+        """Write all that is kept into *file*; what is in it. Raises StackError, CommandError."""
+
+    @abstractmethod
+    def restore(self, file: Path) -> tuple[Manifest, Path]:
+        """Put what the backup *file* has in the place of what is kept; what is in it, and where that is now.
+
+        Raises StackError, tools.ToolError, CommandError.
+        """
 
     @abstractmethod
     def logged(self) -> list[str]:
