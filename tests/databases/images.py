@@ -34,7 +34,7 @@ def image(
     tag = f"upcheck-{name}-{os.getpid()}"
     paths: dict[str, Path | str] = {**files, **{str(Path(one).resolve()): Path(one).resolve() for one in programs}}
     for program in programs:
-        for library in _libraries(Path(program), environ):
+        for library in libraries([Path(program)], environ):
             place = str(library) if library.name.startswith("ld-") else f"{LIBRARIES}/{library.name}"
             paths[place] = library.resolve()
     packed = io.BytesIO()
@@ -53,9 +53,11 @@ def image(
         client.images.remove(tag, force=True)
 
 
-def _libraries(program: Path, environ: Mapping[str, str] | None) -> list[Path]:
-    """The libraries that *program* is linked with, and what loads them; none where it stands alone."""
-    told = subprocess.run(["ldd", program], capture_output=True, text=True, timeout=30, env=environ)
-    words = [line.split() for line in told.stdout.splitlines()]
+def libraries(programs: Sequence[Path], environ: Mapping[str, str] | None = None) -> list[Path]:
+    """The libraries that *programs* are linked with, and what loads them; none where they stand alone."""
+    if not programs:
+        return []
+    told = subprocess.run(["ldd", *programs], capture_output=True, text=True, timeout=60, env=environ)
+    words = [line.split() for line in told.stdout.splitlines() if line.startswith("\t")]
     found = [line[2] if "=>" in line else line[0] for line in words if len(line) >= 2]
-    return [Path(one) for one in found if one.startswith("/")]
+    return [Path(one) for one in dict.fromkeys(found) if one.startswith("/")]

@@ -20,8 +20,7 @@ from tests.stack.conftest import Repo, made
 from upcheck import tools
 from upcheck.settings import Settings
 from upcheck.stack import compose
-from upcheck.stack.configuration import RefusedError
-from upcheck.stack.services import addressed
+from upcheck.stack.services import OPTIONAL, PORTS, StackError, addressed
 
 FILE = ROOT / "monitoring/compose.yml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -59,11 +58,19 @@ def test_a_container_is_confined(name: str) -> None:
 
 
 def test_the_ports_are_those_of_the_documents() -> None:
-    published = {name: [port.split(":")[1] for port in one.get("ports", [])] for name, one in SERVICES.items()}
+    published = {name: one.get("ports", []) for name, one in SERVICES.items()}
     assert published == {
-        "collector": ["9909"], "watch": [], "prometheus": ["9090"], "alertmanager": ["9093"], "grafana": ["3001"],
-        "node-exporter": ["9100"], "blackbox-exporter": ["9115"], "postgres-exporter": ["9187"],
-        "redis-exporter": ["9121"], "redis": [],
+        "watch": [], "redis": [],
+        **{
+            name.replace("_", "-"): [
+                f"127.0.0.1:${{UPCHECK_PORT_{name.upper()}:-{port}}}:{3000 if name == 'grafana' else port}"
+            ]
+            for name, port in {**PORTS, **OPTIONAL}.items()
+        },
+    }  # fmt: skip
+    assert {**PORTS, **OPTIONAL} == {
+        "collector": 9909, "prometheus": 9090, "alertmanager": 9093, "grafana": 3001, "node_exporter": 9100,
+        "blackbox_exporter": 9115, "postgres_exporter": 9187, "redis_exporter": 9121,
     }  # fmt: skip
 
 
@@ -90,8 +97,14 @@ def test_no_password_has_a_default() -> None:
 def repo(tmp_path_factory: pytest.TempPathFactory) -> Repo:
     """A repo whose configuration is as containers read it."""
     repo = made(tmp_path_factory.mktemp("repo"), {})
-    compose.prepare(settings(repo))
+    prepare(repo)
     return repo
+
+
+def prepare(repo: Repo) -> None:
+    repo.record.make()
+    place = repo.record.folder / "containers"
+    compose.prepare(settings(repo), place, place)
 
 
 def settings(repo: Repo) -> Settings:
@@ -110,7 +123,7 @@ def test_passwords_are_made_once_and_are_nobody_else_s_to_read(repo: Repo) -> No
     assert all(len(before[name]) >= 32 for name in compose.PASSWORDS)
     assert len({before[name] for name in compose.PASSWORDS}) == len(compose.PASSWORDS)
     path.write_text(path.read_text().replace("UPCHECK_GID", "# UPCHECK_GID") + "POSTGRES_DSN=postgresql://mine")
-    compose.prepare(settings(repo))
+    prepare(repo)
     after = environment(repo)
     assert {name: after[name] for name in before} == before
     assert after["POSTGRES_DSN"] == "postgresql://mine"
@@ -124,7 +137,7 @@ def test_prometheus_and_alertmanager_find_each_other_by_service(repo: Repo) -> N
     groups = [one for job in read["scrape_configs"] for one in job["static_configs"]]
     groups += read["alerting"]["alertmanagers"][0]["static_configs"]
     targets = {target for group in groups for target in group["targets"]}
-    served = {f"{name}:{port.split(':')[1]}" for name, one in SERVICES.items() for port in one.get("ports", [])}
+    served = {f"{name}:{port.rpartition(':')[2]}" for name, one in SERVICES.items() for port in one.get("ports", [])}
     assert targets <= served
     assert {target.partition(":")[0] for target in targets} == {
         "collector", "prometheus", "alertmanager", "node-exporter", "blackbox-exporter",
@@ -153,7 +166,7 @@ def test_the_secrets_of_alertmanager_are_mounted_never_copied(repo: Repo) -> Non
     folder = repo.path / "monitoring/alertmanager/secrets"
     (folder / "slack-url").write_text("https://hooks.example/secret")
     (repo.path / "monitoring/prometheus/prometheus.yml").chmod(0o600)
-    compose.prepare(settings(repo))
+    prepare(repo)
     copied = repo.path / ".upcheck/stack/containers"
     assert list((copied / "alertmanager/secrets").iterdir()) == []
     assert not any("hooks.example/secret" in path.read_text() for path in copied.rglob("*") if path.is_file())
@@ -161,17 +174,39 @@ def test_the_secrets_of_alertmanager_are_mounted_never_copied(repo: Repo) -> Non
     assert stat.S_IMODE((copied / "prometheus/prometheus.yml").stat().st_mode) == 0o644, "for another user to read"
 
 
-def test_what_is_refused_leaves_what_containers_read(repo: Repo) -> None:
-    rules = repo.path / "monitoring/prometheus/rules/system.yml"
-    text = rules.read_text()
-    rules.write_text(text.replace("up == 0", "up === 0"))
-    try:
-        with pytest.raises(RefusedError, match=r"^promtool refuses monitoring/prometheus/"):
-            compose.prepare(settings(repo))
-    finally:
-        rules.write_text(text)
-    copied = repo.path / ".upcheck/stack/containers/prometheus/rules/system.yml"
-    assert "up == 0" in copied.read_text()
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "GRAFANA_ADMIN_PASSWORD=",
+            "1: GRAFANA_ADMIN_PASSWORD has no value: delete the line, and a strong one is made",
+        ),
+        ("sesame", "1: expected NAME=VALUE, or # and a comment"),
+        ("UPCHECK_TSDB_RETENTION=long", "1: UPCHECK_TSDB_RETENTION is 'long': a time, such as 30d"),
+        ("UPCHECK_TSDB_SIZE=10 GB", "1: UPCHECK_TSDB_SIZE is '10 GB': a size, such as 10GB"),
+        ("UPCHECK_CONFIGURATION=/etc", " UPCHECK_CONFIGURATION is '/etc': delete the line, and it is made anew"),
+    ],
+    ids=lambda value: value.partition("=")[0],
+)
+def test_an_env_that_makes_no_sense_is_refused_and_left_as_it_is(tmp_path: Path, line: str, sentence: str) -> None:
+    repo = made(tmp_path, {})
+    path = repo.path / "monitoring/.env"
+    path.write_text(line)
+    with pytest.raises(StackError) as raised:
+        prepare(repo)
+    assert str(raised.value) == f"{path}:{sentence}"
+    assert path.read_text() == line
+
+
+def test_an_env_that_can_not_be_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / ".env"
+    path.mkdir()
+    with pytest.raises(StackError, match=r"\.env can't be read: Is a directory; it is to be a file of yours, mode 600"):
+        compose.environment(path)
+    path.rmdir()
+    path.write_bytes(b"A=\xff")
+    with pytest.raises(StackError, match=r"\.env can't be read: it is not UTF-8 text"):
+        compose.environment(path)
 
 
 def docker_compose(repo: Repo, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -217,35 +252,10 @@ def test_without_docker_it_is_told_and_nothing_is_written(tmp_path: Path) -> Non
     told = typed(repo, tmp_path / "bin", "up")
     assert told.returncode == 3
     assert told.stderr == (
-        "there is neither `docker compose` nor docker-compose on this machine: install one, or leave Docker out: "
+        "this machine has no docker with `docker compose` or docker-compose: install them, or leave Docker out: "
         "`upcheck stack up --provider local`\nnothing was started\n"
     )
     assert not (repo.path / "monitoring/.env").exists()
-
-
-@pytest.mark.parametrize(
-    ("typed_", "called"),
-    [
-        (["up"], "up --detach --build"),
-        (["restart"], "up --detach --build --force-recreate"),
-        (["status"], "ps"),
-        (["logs", "prometheus", "-f"], "logs --tail=20 --follow prometheus"),
-        (["stop"], "--profile postgres --profile redis down"),
-    ],
-    ids=lambda value: value[0] if isinstance(value, list) else "",
-)
-def test_compose_is_called_and_its_exit_code_is_ours(
-    repo: Repo, tmp_path: Path, typed_: list[str], called: str
-) -> None:
-    # A stand-in: what the real one does needs an engine and images, which tests have none of.
-    program = tmp_path / "docker-compose"
-    program.write_text('#!/bin/sh\necho "$@"\nexit 7\n')
-    program.chmod(0o755)
-    told = typed(repo, tmp_path, *typed_)
-    assert told.returncode == 7, told.stderr
-    monitoring = repo.path / "monitoring"
-    assert told.stdout.splitlines()[-1] == f"--env-file {monitoring}/.env -f {monitoring}/compose.yml {called}"
-    assert ("passwords are in" in told.stdout) == (typed_[0] in ("up", "restart"))
 
 
 def test_the_image_is_small_pinned_and_not_root_s() -> None:

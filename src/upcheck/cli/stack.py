@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -16,8 +17,9 @@ from upcheck.result import ExitCode
 from upcheck.settings import nearest
 
 if TYPE_CHECKING:
+    from upcheck.stack.archive import Manifest
     from upcheck.stack.health import Standing
-    from upcheck.stack.lifecycle import Stack
+    from upcheck.stack.provider import Provider
 
 _WIDE = 18  # the longest name of a service, and a blank
 _LINES = 20  # of each log
@@ -38,6 +40,7 @@ def stack() -> None:
       upcheck stack logs prometheus -f     what it prints
       upcheck stack restart                take over what has changed, if it is accepted
       upcheck stack stop                   end it; its data stay
+      upcheck stack backup FILE            save what it keeps; `restore FILE` brings it back
     """
 
 
@@ -52,16 +55,13 @@ _provider = click.option(
 def up(provider: str) -> None:
     """Prove the configuration, start everything, and prove that an alert finds its way.
 
-    What promtool, amtool or the contract refuse starts nothing. Nobody is told of the alert that proves it. In
-    containers, their health is what `upcheck stack status --provider docker` tells.
+    What promtool, amtool or the contract refuse starts nothing. Nobody is told of the alert that proves it.
 
     \b
     Exit codes: 0 everything is well, 1 something is not, 2 wrong usage, 3 nothing was started.
     """
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "up", "--detach", "--build", prepared=True)
     with _refusals("nothing was started"):
+        made = _stack(provider)
         started = made.up()
     if not started:
         click.echo("the stack runs already; `upcheck stack restart` takes over what has changed")
@@ -77,11 +77,8 @@ def restart(provider: str) -> None:
     \b
     Exit codes: 0 everything is well, 1 something is not, 2 wrong usage, 3 nothing was restarted.
     """
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "up", "--detach", "--build", "--force-recreate", prepared=True)
-    what = "what runs goes on as it is" if made.running else "nothing was started"
-    with _refusals(what):
+    with _refusals("what runs goes on as it is"):
+        made = _stack(provider)
         made.restart()
     _settle(made)
 
@@ -90,12 +87,10 @@ def restart(provider: str) -> None:
 @_provider
 def stop(provider: str) -> None:
     """End everything; metrics and alerts stay, in .upcheck/stack or in volumes."""
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "--profile", "postgres", "--profile", "redis", "down")
     with _refusals("it may still run: `upcheck stack status` tells"):
+        made = _stack(provider)
         ran = made.stop()
-    click.echo("stopped; data and logs are kept in .upcheck/stack" if ran else "the stack does not run")
+    click.echo(f"stopped; {made.KEPT}" if ran else "the stack does not run")
 
 
 @stack.command()
@@ -104,22 +99,65 @@ def status(provider: str) -> None:
     """Say how each service is: address, health, since when, memory.
 
     \b
-    Exit codes: 0 everything is well, 1 something is not, or nothing runs, 2 wrong usage.
+    Exit codes: 0 everything is well, 1 something is not, or nothing runs, 2 wrong usage, 3 nothing answers.
     """
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "ps")
-    standings = made.standings()
+    with _refusals("so it is not known how the stack is"):
+        made = _stack(provider)
+        standings, running = made.standings(), made.running
     if not standings:
         click.echo("the stack was never started: `upcheck stack up`")
         sys.exit(ExitCode.FAILED)
-    if not made.running:
+    if not running:
         if not any(one.run.pid for one in standings):
             click.echo("the stack does not run: `upcheck stack up`")
             sys.exit(ExitCode.FAILED)
         click.echo("the supervisor is gone, so nothing that dies comes back: `upcheck stack up` starts all anew")
     _tell(standings)
-    sys.exit(ExitCode.HELD if made.running else ExitCode.FAILED)
+    sys.exit(ExitCode.HELD if running else ExitCode.FAILED)
+
+
+@stack.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+@_provider
+def backup(file: Path, provider: str) -> None:
+    """Write what the stack keeps into FILE, whether it runs or not: samples, silences, the history, Grafana's, Redis'.
+
+    \b
+    Not in it: monitoring/ and checks/, which Git has; secrets and .env, which are yours to keep elsewhere.
+    A program of this machine goes on, but for Alertmanager's second; a container stands while its files are read.
+    \b
+    Examples:
+      upcheck stack backup /mnt/backup/monitoring.tar.gz
+      upcheck stack restore /mnt/backup/monitoring.tar.gz
+    \b
+    Exit codes: 0 all is in FILE, 2 wrong usage, 3 nothing was written, and a FILE of before is as it was.
+    """
+    with _refusals("no backup was made"):
+        manifest = _stack(provider).backup(file)
+    click.echo(f"{file}: {_listed(manifest)}, {file.stat().st_size / 2**20:.1f} MB")
+    click.echo("not in it: monitoring/ and checks/, which Git has; secrets and .env, which are yours to keep elsewhere")
+
+
+@stack.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@_provider
+def restore(file: Path, provider: str) -> None:
+    """Put what is in the backup FILE in the place of what the stack keeps, which is moved aside, never deleted.
+
+    FILE may be of the other provider: what has no place here is left out. The stack has to be stopped.
+
+    \b
+    Exit codes: 0 it is restored, 2 wrong usage, 3 nothing was restored.
+    """
+    with _refusals("nothing was restored"):
+        manifest, aside = _stack(provider).restore(file)
+    made = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(manifest.at))
+    click.echo(f"restored as it was at {made}, by upcheck {manifest.made}: {_listed(manifest)}")
+    click.echo(f"what was there before is in {aside}; start with `upcheck stack up`")
+
+
+def _listed(manifest: Manifest) -> str:
+    return f"{', '.join(manifest.stores) or 'nothing'} in {len(manifest.files)} files"
 
 
 @stack.command()
@@ -128,18 +166,20 @@ def status(provider: str) -> None:
 @_provider
 def logs(service: str, follow: bool, provider: str) -> None:
     """Print the last lines that SERVICE, or each, has printed; `supervisor` tells what died."""
-    made = _stack()
-    if provider == "docker":
-        _compose(made, "logs", f"--tail={_LINES}", *(["--follow"] if follow else []), *([service] if service else []))
-    record = made.record
-    names = sorted(path.stem for path in record.logs.glob("*.log"))
+    from upcheck.stack.containers import Containers
+
+    with _refusals("so there are no logs to print"):
+        made = _stack(provider)
+        names = made.logged()
     if not names:
         raise click.ClickException("there are no logs: the stack was never started: `upcheck stack up`")
     if service and service not in names:
         raise click.UsageError(f"no service '{service}'{nearest(service, names)}")
     chosen = [service] if service else names
+    if isinstance(made, Containers):
+        sys.exit(made.logs(service, _LINES, follow=follow))
     with ExitStack() as opened:
-        files = {name: opened.enter_context(record.log(name).open(errors="replace")) for name in chosen}
+        files = {name: opened.enter_context(made.record.log(name).open(errors="replace")) for name in chosen}
         with suppress(KeyboardInterrupt):
             _print(files, follow)
 
@@ -158,25 +198,19 @@ def _print(files: Mapping[str, TextIO], follow: bool) -> None:
         time.sleep(_LOOK)
 
 
-def _compose(made: Stack, *arguments: str, prepared: bool = False) -> NoReturn:
-    """Have Compose do it, with a configuration that is to be *prepared* first; exit with its code."""
-    from upcheck.stack import compose
-
-    with _refusals("nothing was started" if prepared else "nothing was done"):
-        compose.program()  # before anything is fetched or written
-        if prepared:
-            click.echo(f"passwords are in {compose.prepare(made.settings)}")
-        sys.exit(compose.call(made.settings, *arguments))
-
-
 def _line(name: str, line: str, named: bool) -> None:
     click.echo(f"{click.style(f'{name:<{_WIDE}}', dim=True) if named else ''}{line}", nl=not line.endswith("\n"))
 
 
-def _stack() -> Stack:
-    from upcheck.stack.lifecycle import Stack
+def _stack(provider: str) -> Provider:
+    """Raises StackError."""
+    from upcheck.stack.containers import Containers
+    from upcheck.stack.lifecycle import Local
 
-    return Stack(settings_here(needed=True))
+    settings = settings_here(needed=True)
+    if provider == "local":
+        return Local(settings)
+    return Containers(settings, lambda line: click.secho(line, dim=True))
 
 
 @contextmanager
@@ -193,7 +227,7 @@ def _refusals(otherwise: str) -> Iterator[None]:
         sys.exit(ExitCode.UNKNOWN)
 
 
-def _settle(made: Stack) -> None:
+def _settle(made: Provider) -> None:
     """Wait until all is well, print addresses and the proof; exit with 1 where something is not."""
     from upcheck.stack.services import StackError
 
@@ -231,7 +265,7 @@ def _progress(began: float) -> Iterator[Callable[[Standing], None]]:
 
 
 def _well(one: Standing, began: float) -> str:
-    where = one.service.url or "the live checks, for ever"
+    where = one.service.url or ("the live checks, for ever" if one.service.name == "watch" else "for the others alone")
     return f"{one.service.name:<{_WIDE}} {where:<26} well after {time.monotonic() - began:.1f} s"
 
 

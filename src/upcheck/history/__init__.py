@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -227,6 +227,14 @@ class History:
         """What each engine last said of itself, by shard. Raises HistoryError."""
         with self._reading() as db:
             return [Engine.from_json(row[0]) for row in db.execute("SELECT engine FROM engines ORDER BY shard")]
+
+    def copy(self, file: Path) -> None:
+        """Write all that is in it now into the new *file*, while others go on writing. Raises HistoryError."""
+        try:
+            with self._lock, closing(sqlite3.connect(file)) as copied:
+                self._db.backup(copied)
+        except sqlite3.Error as error:
+            raise HistoryError(f"history {self.file} can't be copied to {file}: {error}") from None
 
     def claim(self, shard: str = "1/1") -> Claim:
         """Keep other engines off the checks of *shard* (`i/n`) until the claim is closed or this process ends.

@@ -1,18 +1,19 @@
-"""The stack in containers: its configuration proven, its secrets made, and the rest left to Compose."""
+"""Docker and Compose, as this machine has them: the .env that they read, what they are asked, what they do."""
 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from upcheck import command
 from upcheck.settings import Settings
 from upcheck.stack.configuration import programs, propose, prove
-from upcheck.stack.record import Record
-from upcheck.stack.services import PORTS, StackError
+from upcheck.stack.services import OPTIONAL, PORTS, StackError, ports
 
 ADDRESSES: Mapping[int, str] = {
     **{port: f"{name.replace('_', '-')}:{port}" for name, port in PORTS.items()},
@@ -23,30 +24,132 @@ ADDRESSES: Mapping[int, str] = {
 
 PASSWORDS = ("GRAFANA_ADMIN_PASSWORD", "REDIS_PASSWORD")
 _BYTES = 24  # of chance in each
-_TIMEOUT = 10.0  # seconds for `docker compose version`
+TIMEOUT = 60.0  # seconds for an answer
+_SHAPES = {
+    **dict.fromkeys(PASSWORDS, (r".+", "delete the line, and a strong one is made")),
+    "COMPOSE_PROJECT_NAME": (r"[a-z0-9][a-z0-9_-]*", "small letters and digits, such as upcheck"),
+    "UPCHECK_GID": (r"\d+", f"the number of a group, such as yours, {os.getgid()}"),
+    "UPCHECK_TSDB_RETENTION": (r"(\d+(ms|[smhdwy]))+", "a time, such as 30d"),
+    "UPCHECK_TSDB_SIZE": (r"\d+([KMGTPE]?B)", "a size, such as 10GB"),
+}
 
 
-def prepare(settings: Settings) -> Path:
-    """Prove the configuration, put it where containers read it, and make the .env that they need; where it is.
+class Compose:
+    """Compose with monitoring/compose.yml and the .env beside it."""
 
-    Raises StackError (RefusedError where the configuration is not accepted), tools.ToolError, CommandError: then what
-    containers read is as it was.
+    def __init__(self, settings: Settings) -> None:
+        """Raises StackError where there is no Docker, no Compose or no file, or where ports make no sense."""
+        self.file = settings.monitoring / "compose.yml"
+        self._environment = settings.monitoring / ".env"
+        if not self.file.is_file():
+            raise StackError(f"{self.file} is not there: containers need it; `upcheck init FOLDER` writes one")
+        self.ports = ports(settings, {**PORTS, **OPTIONAL})
+        self._argv = [*program(), "--env-file", str(self._environment), "-f", str(self.file)]
+        self._environ = {f"UPCHECK_PORT_{name.upper()}": str(port) for name, port in self.ports.items()}
+
+    @property
+    def project(self) -> str:
+        """The name under which Docker knows these containers. Raises StackError."""
+        return os.environ.get("COMPOSE_PROJECT_NAME") or environment(self._environment)["COMPOSE_PROJECT_NAME"]
+
+    def ask(self, *arguments: str) -> str:
+        """What Compose answers. Raises StackError with what it says where it refuses, CommandError."""
+        told = command.run([*self._argv, *arguments], timeout=TIMEOUT, environ=self._environ, cwd=self.file.parent)
+        if told.code:
+            raise StackError(_refused(arguments, told.code, (told.stderr or told.stdout).splitlines()))
+        return told.stdout
+
+    def do(self, *arguments: str, said: Callable[[str], None]) -> None:
+        """Have Compose do something that takes long; *said* hears its lines as they come. Raises StackError."""
+        argv: list[str] = [*self._argv, *arguments]
+        lines: list[str] = []
+        with subprocess.Popen(
+            argv,
+            env={**os.environ, **self._environ},
+            cwd=self.file.parent,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process:
+            for line in process.stdout or ():
+                lines.append(line.rstrip())
+                said(lines[-1])
+        if process.returncode:
+            raise StackError(_refused(arguments, process.returncode, lines))
+
+    def call(self, *arguments: str) -> int:
+        """Run Compose on this terminal; its exit code."""
+        return subprocess.run(
+            [*self._argv, *arguments], env={**os.environ, **self._environ}, cwd=self.file.parent
+        ).returncode
+
+
+def docker(*arguments: str) -> str:
+    """What Docker answers. Raises StackError with what it says where it refuses, CommandError."""
+    told = command.run(["docker", *arguments], timeout=TIMEOUT)
+    if told.code:
+        raise StackError(f"docker {arguments[0]}: {(told.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+    return told.stdout
+
+
+def program() -> list[str]:
+    """Compose, as this machine has it: `docker compose`, or docker-compose. Raises StackError, CommandError."""
+    if shutil.which("docker"):
+        if command.run(["docker", "compose", "version"], timeout=TIMEOUT).code == 0:
+            return ["docker", "compose"]
+        if shutil.which("docker-compose"):
+            return ["docker-compose"]
+    raise StackError(
+        "this machine has no docker with `docker compose` or docker-compose: install them, or leave Docker out: "
+        "`upcheck stack up --provider local`"
+    )
+
+
+def environment(path: Path) -> dict[str, str]:
+    """What the .env at *path* says; nothing where there is none. Raises StackError where it makes no sense."""
+    found: dict[str, str] = {}
+    for number, line in enumerate(_read(path).splitlines(), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or not re.fullmatch(r"\w+", name):
+            raise StackError(f"{path}:{number}: expected NAME=VALUE, or # and a comment")  # the line may be a secret
+        found[name] = value = value.strip("'\"")
+        pattern, expected = _SHAPES.get(name, (".*", ""))
+        if not re.fullmatch(pattern, value):
+            shown = "has no value" if not value else f"is {value!r}"
+            raise StackError(f"{path}:{number}: {name} {shown}: {expected}")
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except OSError as error:
+        raise StackError(f"{path} can't be read: {error.strerror}; it is to be a file of yours, mode 600") from None
+    except UnicodeDecodeError:
+        raise StackError(f"{path} can't be read: it is not UTF-8 text; write it anew, or delete it") from None
+
+
+def prepare(settings: Settings, proposed: Path, place: Path) -> Path:
+    """Prove the configuration as containers are to read it, *proposed* for its *place*, and make their .env; its path.
+
+    Raises StackError (RefusedError where the configuration is not accepted), tools.ToolError, CommandError.
     """
-    record = Record(settings.root)
-    record.make()
-    with record.alone():
-        proposed, place = record.folder / "proposed", record.folder / "containers"
-        propose(settings, ADDRESSES, proposed, mounted=True)
-        prove(settings, proposed, programs(settings))
-        for path in (proposed, *proposed.rglob("*")):  # containers are of other users, and no secret is in it
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        shutil.rmtree(place, ignore_errors=True)
-        proposed.replace(place)
-        return _environment(settings, place)
+    propose(settings, ADDRESSES, proposed, mounted=True)
+    prove(settings, proposed, programs(settings))
+    for path in (proposed, *proposed.rglob("*")):  # containers are of other users, and no secret is in it
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return _complete(settings, place)
 
 
-def _environment(settings: Settings, configuration: Path) -> Path:
-    """The .env beside compose.yml: what is there stays, what is missing is added, passwords by chance."""
+def _complete(settings: Settings, configuration: Path) -> Path:
+    """The .env beside compose.yml: what is there stays, what is missing is added, passwords by chance.
+
+    Raises StackError where what is there makes no sense, or can't be written.
+    """
     path = settings.monitoring / ".env"
     folder = settings.monitoring / "alertmanager/secrets"
     wanted = {
@@ -55,10 +158,13 @@ def _environment(settings: Settings, configuration: Path) -> Path:
         "UPCHECK_GID": str(os.getgid()),
         **{name: secrets.token_urlsafe(_BYTES) for name in PASSWORDS},
     }
+    there, text = environment(path), _read(path)
+    if there.get("UPCHECK_CONFIGURATION", "") not in ("", wanted["UPCHECK_CONFIGURATION"]):
+        raise StackError(
+            f"{path}: UPCHECK_CONFIGURATION is {there['UPCHECK_CONFIGURATION']!r}: delete the line, and it is made anew"
+        )
     try:
         folder.mkdir(mode=0o750, exist_ok=True)
-        text = path.read_text(encoding="utf-8") if path.exists() else ""
-        there = {line.partition("=")[0].strip() for line in text.splitlines()}
         lines = [f"{name}={value}" for name, value in wanted.items() if name not in there]
         if lines:
             text = text + ("\n" if text and not text.endswith("\n") else "") + "\n".join(lines) + "\n"
@@ -72,29 +178,6 @@ def _environment(settings: Settings, configuration: Path) -> Path:
     return path
 
 
-def program() -> list[str]:
-    """Compose, as this machine has it: `docker compose`, or docker-compose. Raises StackError."""
-    if shutil.which("docker"):
-        try:
-            asked = subprocess.run(["docker", "compose", "version"], capture_output=True, timeout=_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            raise StackError(
-                f"`docker compose version` gave no answer within {_TIMEOUT:g} s: is Docker well?"
-            ) from None
-        if asked.returncode == 0:
-            return ["docker", "compose"]
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
-    raise StackError(
-        "there is neither `docker compose` nor docker-compose on this machine: install one, or leave Docker out: "
-        "`upcheck stack up --provider local`"
-    )
-
-
-def call(settings: Settings, *arguments: str) -> int:
-    """Run Compose with *arguments*, on this terminal; its exit code. Raises StackError."""
-    file = settings.monitoring / "compose.yml"
-    if not file.is_file():
-        raise StackError(f"{file} is not there: containers need it; `upcheck init FOLDER` writes one")
-    argv = [*program(), "--env-file", str(settings.monitoring / ".env"), "-f", str(file), *arguments]
-    return subprocess.run(argv, cwd=settings.monitoring).returncode
+def _refused(arguments: tuple[str, ...], code: int, lines: list[str]) -> str:
+    said = next((line for line in reversed(lines) if line.strip()), "no reason given")
+    return f"`compose {' '.join(arguments)}` ended with exit code {code}: {said.strip()}"

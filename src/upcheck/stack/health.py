@@ -48,7 +48,7 @@ def _standing(settings: Settings, record: Record, service: Service, run: Run, su
         again = "" if supervised else "; nobody brings it back"
         return Standing(service, f"{why}{again}{said and f': {said}'}", run)
     why = _unanswered(service.ready) if service.ready else _silent(settings, run)
-    return Standing(service, why, run, _memory(found))
+    return Standing(service, why, run, memory(found))
 
 
 def _unanswered(url: str) -> str:
@@ -74,7 +74,8 @@ def _silent(settings: Settings, run: Run) -> str:
     )
 
 
-def _memory(found: psutil.Process) -> int:
+def memory(found: psutil.Process) -> int:
+    """Of a process and its children, in bytes."""
     total = 0
     with contextlib.suppress(psutil.Error):  # it has ended
         for one in (found, *found.children(recursive=True)):

@@ -1,30 +1,25 @@
-"""Starting, stopping and asking a stack: what each `upcheck stack` command does."""
+"""A stack of this machine's own programs: started, asked and stopped."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from upcheck.settings import Settings
-from upcheck.stack import proof
-from upcheck.stack.configuration import missing_secrets, programs, propose, prove
+from upcheck.stack import archive, snapshot
+from upcheck.stack.archive import Manifest
+from upcheck.stack.configuration import programs, propose, prove
 from upcheck.stack.health import Standing, standings
-from upcheck.stack.record import Record, process
-from upcheck.stack.services import HOST, Service, StackError, addresses, ports, services
+from upcheck.stack.provider import Provider, free
+from upcheck.stack.record import process
+from upcheck.stack.services import Service, StackError, addresses, ports, services
 from upcheck.stack.supervisor import STOP
-
-START = 60.0  # seconds in which every service is to be well
-_LOOK = 0.2  # seconds between two looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +30,8 @@ class _Prepared:
     proposed: Path
 
 
-class Stack:
-    """The stack of the repo of *settings*. Only one command at a time may change it."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.record = Record(settings.root)
+class Local(Provider):
+    """A stack of this machine's own programs, under a supervisor."""
 
     @property
     def running(self) -> bool:
@@ -48,11 +39,6 @@ class Stack:
         return self.record.running
 
     def up(self) -> bool:
-        """Prove the configuration and start everything; False where it runs already, and nothing was done.
-
-        Raises StackError (RefusedError where the configuration is not accepted), tools.ToolError, CommandError: then
-        nothing was started.
-        """
         self.record.make()
         with self.record.alone():
             if self.running:
@@ -63,10 +49,6 @@ class Stack:
         return True
 
     def restart(self) -> None:
-        """Prove the configuration, stop what runs, and start it anew.
-
-        Raises as `up` does: then what runs goes on, with the configuration that it has.
-        """
         self.record.make()
         with self.record.alone():
             prepared = self._prepared()
@@ -74,38 +56,45 @@ class Stack:
             self._start(prepared)
 
     def stop(self) -> bool:
-        """End everything; whether anything ran. What it keeps stays in `.upcheck/stack/data`. Raises StackError."""
         if not self.record.folder.is_dir():
             return False
         with self.record.alone():
             return self._stop()
 
     def standings(self) -> list[Standing]:
-        """How each service is, asked now; nothing where none was ever started."""
         return standings(self.settings, self.record)
 
-    def settled(self, told: Callable[[Standing], None]) -> list[Standing]:
-        """Wait until each service is well, which *told* hears of; how they are then, or after START seconds."""
-        end, well = time.monotonic() + START, set[str]()
-        while True:
-            now = self.standings()
-            for one in now:
-                if one.healthy and one.service.name not in well:
-                    well.add(one.service.name)
-                    told(one)
-            if all(one.healthy for one in now) or time.monotonic() > end or not self.running:
-                return now
-            time.sleep(_LOOK)
-
     def proven(self) -> str:
-        """What was proven of the path of an alert: a sentence. Raises StackError with what was not."""
-        urls = {one.name: one.url for one in self.record.plan()}
-        configuration = self.record.configuration / "alertmanager/alertmanager.yml"
-        return proof.path(urls["prometheus"], urls["alertmanager"], configuration)
+        return self._proven(self.record.configuration / "alertmanager/alertmanager.yml")
 
-    def missing_secrets(self) -> list[Path]:
-        """The files of secrets that Alertmanager is configured to read, and that are not there yet."""
-        return missing_secrets(self.settings)
+    def backup(self, file: Path) -> Manifest:
+        self.record.make()
+        with self.record.alone():
+            taken = self.record.folder / "snapshot"
+            shutil.rmtree(taken, ignore_errors=True)
+            taken.mkdir()
+            try:
+                if self.running and (alertmanager := self._left().get("alertmanager")):
+                    alertmanager.terminate()  # it writes its silences now, and the supervisor brings it back
+                    alertmanager.wait(STOP)
+                snapshot.taken(self.settings, self.record, taken)
+                return archive.write(file, snapshot.entries(taken))
+            except psutil.TimeoutExpired:
+                raise StackError(
+                    f"alertmanager did not end within {STOP:g} s to write its silences: try again"
+                ) from None
+            finally:
+                shutil.rmtree(taken, ignore_errors=True)
+
+    def restore(self, file: Path) -> tuple[Manifest, Path]:
+        self.record.make()
+        with self.record.alone():
+            if self.running or self._left():
+                raise StackError("the stack runs: `upcheck stack stop` first; nothing was changed")
+            return snapshot.restore(self.settings, self.record, file)
+
+    def logged(self) -> list[str]:
+        return sorted(path.stem for path in self.record.logs.glob("*.log"))
 
     def _prepared(self) -> _Prepared:
         """Everything that can refuse, before anything is changed."""
@@ -114,7 +103,7 @@ class Stack:
         ours = [one.port for one in self.record.plan() if one.name in runs]  # what runs will give them back
         for name, port in numbers.items():
             if port not in ours:
-                _free(name, port)
+                free(name, port)
         found = programs(self.settings)
         proposed = self.record.folder / "proposed"
         propose(self.settings, addresses(numbers), proposed)
@@ -135,7 +124,7 @@ class Stack:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C, and the end of this terminal, are not for it
             )
-        end = time.monotonic() + START
+        end = time.monotonic() + self.START
         while self.record.state() is None:
             code = supervisor.poll()
             if code is not None or time.monotonic() > end:
@@ -176,18 +165,3 @@ class Stack:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         self.record.forget()
-
-
-def _free(name: str, port: int) -> None:
-    """Raises StackError where *port*, which the service *name* needs, is taken."""
-    with socket.socket() as knock:
-        knock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            knock.bind((HOST, port))
-            knock.listen()
-        except OSError as error:
-            what = "is in use" if error.errno == errno.EADDRINUSE else f"can't be listened on ({error.strerror})"
-            raise StackError(
-                f"port {port} of {HOST}, which {name} would listen on, {what}: free it, or give {name} another: "
-                f'ports = "{name}=PORT" in [tool.upcheck], or UPCHECK_PORTS={name}=PORT'
-            ) from None

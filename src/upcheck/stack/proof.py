@@ -20,19 +20,16 @@ PATIENCE = 15.0  # seconds: Prometheus looks for its Alertmanagers each five
 _SILENCED = timedelta(minutes=2)  # for which the drill alert stays silent, should it not be taken back
 
 
-def path(prometheus: str, receivers: str, configuration: Path) -> str:
+def path(prometheus: str, receivers: str, configuration: Path, *, found: str) -> str:
     """Prove that alerts get from the Prometheus to the Alertmanager at these URLs, and there to who should be told.
 
-    A drill alert is silenced before it is sent, so no receiver hears of it. Returns a sentence that says what was
-    proven; raises StackError with what was not.
+    *found* is where Prometheus is to have found that Alertmanager. A drill alert is silenced before it is sent, so no
+    receiver hears of it. Returns a sentence that says what was proven; raises StackError with what was not.
     """
     try:
-        known = f"{receivers}/api/v2/alerts"
         _until(
-            lambda: (
-                known in [one["url"] for one in _asked(f"{prometheus}/api/v1/alertmanagers")["activeAlertmanagers"]]
-            ),
-            f"prometheus at {prometheus} has not found its alertmanager at {receivers}: see alerting in prometheus.yml",
+            lambda: f"{found}/api/v2/alerts" in _known(prometheus),
+            f"prometheus at {prometheus} has not found its alertmanager at {found}: see alerting in prometheus.yml",
         )
         groups = _asked(f"{prometheus}/api/v1/rules")["groups"]
         told = _drilled(receivers, Routes.load(configuration))

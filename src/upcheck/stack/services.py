@@ -18,6 +18,8 @@ PORTS: Mapping[str, int] = {
     "node_exporter": 9100,
     "blackbox_exporter": 9115,
 }
+OPTIONAL: Mapping[str, int] = {"grafana": 3001, "postgres_exporter": 9187, "redis_exporter": 9121}
+"""What listens in containers only."""
 BINARIES = ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter")
 _READY = {"collector": "/ready", "node_exporter": "/", "blackbox_exporter": "/-/healthy"}
 
@@ -45,16 +47,17 @@ class Service:
         return f"{self.url}{_READY.get(self.name, '/-/ready')}" if self.url else ""
 
 
-def ports(settings: Settings) -> dict[str, int]:
-    """Where each service listens: its usual port, or the one that the setting `ports` gives it. Raises StackError."""
-    found = dict(PORTS)
+def ports(settings: Settings, usual: Mapping[str, int] = PORTS) -> dict[str, int]:
+    """Where each service listens: its *usual* port, or the one that the setting `ports` gives it. Raises StackError."""
+    found, known = dict(usual), {**PORTS, **OPTIONAL}
     for one in settings.ports.replace(",", " ").split():
         name, _, number = one.partition("=")
-        if name not in PORTS:
-            raise StackError(f"ports: no service '{name}' listens{nearest(name, PORTS)}")
+        if name not in known:
+            raise StackError(f"ports: no service '{name}' listens{nearest(name, known)}")
         if not (number.isdecimal() and 1 <= int(number) <= 65535):
-            raise StackError(f"ports: '{one}': expected a port from 1 to 65535, such as {name}={PORTS[name] + 1}")
-        found[name] = int(number)
+            raise StackError(f"ports: '{one}': expected a port from 1 to 65535, such as {name}={known[name] + 1}")
+        if name in usual:
+            found[name] = int(number)
     for name, port in found.items():
         if other := next((each for each in found if each != name and found[each] == port), None):
             raise StackError(f"ports: {name} and {other} would both listen on {port}: give one of them another")
