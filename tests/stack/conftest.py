@@ -54,14 +54,15 @@ def _environ() -> dict[str, str]:
 
 
 def made(folder: Path, ports: dict[str, int]) -> Repo:
-    """A repo in *folder* with all that ships for monitoring, scraped each second, and one check."""
+    """A repo in *folder* with all that ships for monitoring, scraped each second, and a check beside the stack's."""
     shutil.copytree(ROOT / "monitoring", folder / "monitoring", ignore=shutil.ignore_patterns("secrets"))
     shutil.copyfile(ROOT / "collector.py", folder / "collector.py")
     configuration = folder / "monitoring/prometheus/prometheus.yml"
     text = configuration.read_text()
     assert "_interval: 15s" in text
     configuration.write_text(text.replace("_interval: 15s", "_interval: 1s"))
-    (folder / "checks").mkdir()
+    shutil.copyfile(ROOT / "conftest.py", folder / "conftest.py")
+    shutil.copytree(ROOT / "checks/stack", folder / "checks/stack")
     (folder / "checks/a.yml").write_text("checks:\n  - {name: alive, url: /live, every: 1s}\n")
     listed = ", ".join(f"{name}={port}" for name, port in ports.items())
     (folder / "pyproject.toml").write_text(
