@@ -417,7 +417,7 @@ def test_what_has_no_address_is_not_there_and_says_so(tmp_path: Path) -> None:
         return ran.stdout
 
     nothing = told()
-    assert "checks      4 skipped" in nothing
+    assert "checks      5 skipped" in nothing
     assert "checks/vibebox is there in part or not at all: set VIBEBOX_URL, VIBEBOX_DATABASE_URL, VIBEBOX_" in nothing
     argv.append("--collect-only")
     some = told(CODERUNNER_URL="http://127.0.0.1:1")

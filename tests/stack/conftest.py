@@ -34,10 +34,10 @@ class Repo:
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"
 
-    def upcheck(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def upcheck(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Type `upcheck stack ...` in the repo."""
         argv = [sys.executable, "-m", "upcheck.cli", "stack", *arguments]
-        return subprocess.run(argv, cwd=self.path, env=_environ(), capture_output=True, text=True, timeout=90)
+        return subprocess.run(argv, cwd=self.path, env=_environ() | environ, capture_output=True, text=True, timeout=90)
 
     def pid(self, name: str) -> int:
         """The process of a service, as the supervisor has written."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import psutil
 from upcheck.settings import Settings
 from upcheck.stack import proof
 from upcheck.stack.configuration import missing_secrets, programs, propose, prove
+from upcheck.stack.credentials import show, token_file
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.record import Record, process
 from upcheck.stack.services import HOST, Service, StackError, addresses, ports, services
@@ -115,9 +117,12 @@ class Stack:
         for name, port in numbers.items():
             if port not in ours:
                 _free(name, port)
+        token = token_file(os.environ, self.settings.root)
         found = programs(self.settings)
         proposed = self.record.folder / "proposed"
         propose(self.settings, addresses(numbers), proposed)
+        if token is not None:
+            show(token, f"{HOST}:{numbers['collector']}", proposed)
         prove(self.settings, proposed, found)
         return _Prepared(services(self.settings, numbers, found, self.record.configuration, self.record.data), proposed)
 
