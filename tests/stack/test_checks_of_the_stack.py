@@ -89,7 +89,7 @@ def test_the_watch_of_the_stack_runs_them(well: Repo) -> None:
 
 
 @contextlib.contextmanager
-def edited(path: Path, text: str, told: Callable[[], None]) -> Iterator[None]:
+def edited(path: Path, text: str, told: Callable[[], object]) -> Iterator[None]:
     """*path* with *text*, of which somebody is *told*, as long as the block lasts."""
     before = path.read_text() if path.exists() else None
     path.write_text(text)
@@ -103,6 +103,16 @@ def edited(path: Path, text: str, told: Callable[[], None]) -> Iterator[None]:
 
 def reload(repo: Repo, name: str = "prometheus") -> None:
     os.kill(repo.pid(name), signal.SIGHUP)
+
+
+def test_up_of_a_stack_that_runs_has_it_scrape_what_the_catalogue_says_now(well: Repo) -> None:
+    asked = Prometheus(well.url("prometheus"))
+    place = well.path / "monitoring/services/coderunner.yml"
+    with exporter(lambda _: "coderunner_up 1\n") as service:
+        text = f"{place.read_text()}\nscrape: [http://{service.address}/metrics]\n"
+        with edited(place, text, lambda: well.upcheck("up")):
+            until(lambda: asked.query('up{job="services", service="coderunner"} == 1'), lambda: asked.query("up"))
+    until(lambda: not asked.query('up{job="services"}'), lambda: asked.query("up"))
 
 
 def test_a_target_that_hangs(well: Repo) -> None:

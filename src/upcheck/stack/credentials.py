@@ -45,6 +45,7 @@ def show(token: Path, collector: str, monitoring: Path) -> None:
     prometheus = _load(monitoring / "prometheus/prometheus.yml")
     for job in prometheus.get("scrape_configs") or ():
         places = [one for group in job.get("static_configs") or () for one in group.get("targets") or ()]
+        places += [one.get("replacement") for one in job.get("relabel_configs") or ()]
         if collector in places and not {"authorization", "basic_auth", "oauth2"} & job.keys():
             job |= shown
     _save(monitoring / "prometheus/prometheus.yml", prometheus)

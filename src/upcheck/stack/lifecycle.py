@@ -16,9 +16,11 @@ from pathlib import Path
 
 import psutil
 
+from upcheck import targets
+from upcheck.documents import DocumentError
 from upcheck.settings import Settings
 from upcheck.stack import proof
-from upcheck.stack.configuration import missing_secrets, programs, propose, prove
+from upcheck.stack.configuration import TARGETS, missing_secrets, programs, propose, prove
 from upcheck.stack.credentials import show, token_file
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.record import Record, process
@@ -50,7 +52,7 @@ class Stack:
         return self.record.running
 
     def up(self) -> bool:
-        """Prove the configuration and start everything; False where it runs already, and nothing was done.
+        """Prove the configuration and start everything; False where it runs already: then only its targets are new.
 
         Raises StackError (RefusedError where the configuration is not accepted), tools.ToolError, CommandError: then
         nothing was started.
@@ -58,11 +60,21 @@ class Stack:
         self.record.make()
         with self.record.alone():
             if self.running:
+                self.retarget()
                 return False
             prepared = self._prepared()
             self._end_left()
             self._start(prepared)
         return True
+
+    def retarget(self) -> list[Path]:
+        """Have what runs scrape what catalogue and checks say now; the files that changed. Raises StackError."""
+        if not self.record.configuration.is_dir():
+            return []
+        try:
+            return targets.write(self.settings, os.environ, self.record.configuration / TARGETS)
+        except (DocumentError, OSError) as error:
+            raise StackError(str(error)) from None
 
     def restart(self) -> None:
         """Prove the configuration, stop what runs, and start it anew.
