@@ -39,6 +39,7 @@ FLOORS = {
         "servers",
     ],
     "judgement": [
+        "targets",
         "rules",
         "routes",
         "yaml_checks",

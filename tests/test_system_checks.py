@@ -416,7 +416,7 @@ def test_what_has_no_address_is_not_there_and_says_so(tmp_path: Path) -> None:
         return ran.stdout
 
     nothing = told("checks/test_services.py")
-    assert "checks      4 skipped" in nothing
+    assert "checks      5 skipped" in nothing
     assert "checks/vibebox is there in part or not at all: set VIBEBOX_URL, VIBEBOX_DATABASE_URL, VIBEBOX_" in nothing
     asked = told("checks/vibebox", code=1)
     assert "checks/vibebox asks VIBEBOX_URL, which is not set" in asked

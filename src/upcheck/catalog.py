@@ -124,7 +124,10 @@ class SpanAlert:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One file of the catalogue. *health*, *capacity* and *slos* are as they stand in it."""
+    """One file of the catalogue. *health*, *capacity* and *slos* are as they stand in it.
+
+    *scrape* are the URLs of its pages of metrics that Prometheus scrapes.
+    """
 
     name: str
     about: str
@@ -138,6 +141,7 @@ class Service:
     health: Mapping[str, Any]
     capacity: Mapping[str, Any]
     slos: Mapping[str, Any]
+    scrape: tuple[str, ...] = ()
 
 
 def load(path: Path) -> Service:
@@ -205,6 +209,7 @@ class _Reader:
             health=entry.get("health", {}),
             capacity=entry.get("capacity", {}),
             slos=entry.get("slos", {}),
+            scrape=tuple(entry.get("scrape", ())),
         )
 
     def _metric(self, name: str) -> Metric:

@@ -57,6 +57,18 @@ def test_alerts_come_to_their_receivers_and_are_over() -> None:
     assert first.at - cache.epoch - cache.began > 4.5, "five minutes of its group's wait are five seconds"
 
 
+@pytest.mark.usefixtures("tool_paths")
+def test_an_alert_that_always_fires_is_told_again_and_again_and_is_never_over() -> None:
+    (found,) = drill(SHIPPED, ["Watchdog"])
+    assert found.problems == ()
+    assert found.began is not None
+    assert 0 <= found.began < 1
+    assert found.simulated.ended is None
+    assert told(found, "firing") == {"watchdog/webhook"}
+    assert len(found.told) > 1
+    assert told(found, "resolved") == set()
+
+
 def answers_500() -> Sinks:
     sinks = Sinks()
     sinks.status = 500

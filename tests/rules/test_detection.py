@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from tests.conftest import ROOT, Repo
 from upcheck import scaffold
 from upcheck.cli import main
+from upcheck.documents import DocumentError
 from upcheck.report.detection import as_csv, changes, read, rows
 from upcheck.rules.detection import SHAPES, Cell, load, measure
 from upcheck.rules.evaluate import EvaluationError
@@ -189,6 +190,16 @@ def test_what_comes_and_goes_is_told() -> None:
     assert list(changes(rows([old]), [new])) == ["B of a.yml is new", "A of a.yml is gone"]
     assert list(changes(rows([never]), [old])) == ["A, hard down: fires after 1m, was never"]
     assert read(as_csv([old, never])) == rows([old, never])
+
+
+def test_an_alert_that_reads_nothing_needs_no_signal(written: Path) -> None:
+    alerts = load(written).alerts
+    rules = written.with_name("rules.yml")
+    rules.write_text(RULES + "      - {alert: Watchdog, expr: vector(1)}\n")
+    assert [one.rule.name for one in load(written).alerts] == [one.rule.name for one in alerts]
+    rules.write_text(RULES + "      - {alert: Watchdog, expr: absent(nothing)}\n")
+    with pytest.raises(DocumentError, match=r"no signal for rules\.yml:Watchdog"):
+        load(written)
 
 
 ONE = "rules: [rules.yml]\nsignals:\n"

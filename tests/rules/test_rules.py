@@ -33,6 +33,13 @@ def test_entries_say_what_they_prove(folder: Path) -> None:
     assert (loaded.alerts, loaded.problems) == (("Down",), ())
 
 
+def test_a_dead_man_s_switch_has_no_silence_to_be_seen(folder: Path) -> None:
+    (folder / "switch.yml").write_text(RULES.replace("up == 0", "vector(1)"))
+    (folder / "tests.yml").write_text((TESTS % (GOOD, 1)).replace("rules.yml", "switch.yml"))
+    (entry,) = rules.load(folder / "tests.yml").entries
+    assert (entry.fires, entry.silent) == (("Down",), ("Down",))
+
+
 def test_entries_without_a_name_or_with_the_same_are_told_apart(folder: Path) -> None:
     text = "rule_files: [rules.yml]\ntests:\n" + "  - alert_rule_test: [{alertname: Down, eval_time: 1m}]\n" * 2
     text += "  - {name: a, alert_rule_test: [{alertname: Down, eval_time: 1m}]}\n" * 3

@@ -34,10 +34,10 @@ class Repo:
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"
 
-    def upcheck(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def upcheck(self, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Type `upcheck stack ...` in the repo."""
         argv = [sys.executable, "-m", "upcheck.cli", "stack", *arguments]
-        return subprocess.run(argv, cwd=self.path, env=_environ(), capture_output=True, text=True, timeout=90)
+        return subprocess.run(argv, cwd=self.path, env=_environ() | environ, capture_output=True, text=True, timeout=90)
 
     def pid(self, name: str) -> int:
         """The process of a service, as the supervisor has written."""
@@ -54,14 +54,15 @@ def _environ() -> dict[str, str]:
 
 
 def made(folder: Path, ports: dict[str, int]) -> Repo:
-    """A repo in *folder* with all that ships for monitoring, scraped each second, and one check."""
+    """A repo in *folder* with all that ships for monitoring, scraped each second, and a check beside the stack's."""
     shutil.copytree(ROOT / "monitoring", folder / "monitoring", ignore=shutil.ignore_patterns("secrets"))
     shutil.copyfile(ROOT / "collector.py", folder / "collector.py")
     configuration = folder / "monitoring/prometheus/prometheus.yml"
     text = configuration.read_text()
     assert "_interval: 15s" in text
     configuration.write_text(text.replace("_interval: 15s", "_interval: 1s"))
-    (folder / "checks").mkdir()
+    shutil.copyfile(ROOT / "conftest.py", folder / "conftest.py")
+    shutil.copytree(ROOT / "checks/stack", folder / "checks/stack")
     (folder / "checks/a.yml").write_text("checks:\n  - {name: alive, url: /live, every: 1s}\n")
     listed = ", ".join(f"{name}={port}" for name, port in ports.items())
     (folder / "pyproject.toml").write_text(

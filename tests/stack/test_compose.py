@@ -134,7 +134,7 @@ def test_passwords_are_made_once_and_are_nobody_else_s_to_read(repo: Repo) -> No
 def test_prometheus_and_alertmanager_find_each_other_by_service(repo: Repo) -> None:
     folder = repo.path / "monitoring" / environment(repo)["UPCHECK_CONFIGURATION"]
     read = yaml.safe_load((folder / "prometheus/prometheus.yml").read_text())
-    groups = [one for job in read["scrape_configs"] for one in job["static_configs"]]
+    groups = [one for job in read["scrape_configs"] for one in job.get("static_configs", ())]
     groups += read["alerting"]["alertmanagers"][0]["static_configs"]
     targets = {target for group in groups for target in group["targets"]}
     served = {f"{name}:{port.rpartition(':')[2]}" for name, one in SERVICES.items() for port in one.get("ports", [])}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from upcheck.cli.repo import settings_here
+from upcheck.result import ExitCode
 from upcheck.settings import nearest
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ def services(context: click.Context) -> None:
       upcheck services                               what each service has
       upcheck services show coderunner               its metrics and events
       upcheck services python coderunner > coderunner.py
+      upcheck services targets                       what Prometheus scrapes of them
       upcheck init --service shop                    a further one
     """
     if context.invoked_subcommand is None:
@@ -59,6 +63,45 @@ def python(name: str) -> None:
     from upcheck.recording.typed import module
 
     click.echo(module(_one(name)), nl=False)
+
+
+@services.command()
+@click.option("--check", is_flag=True, help="Write nothing; say which files are not as they should be, and exit 1.")
+def targets(check: bool) -> None:
+    """Write what Prometheus scrapes and probes: monitoring/prometheus/targets, and those of a stack that runs here.
+
+    Of `scrape` in monitoring/services, and of the URLs of checks in YAML where `probe_networks` lets the collector ask.
+    Prometheus reads them as they change: nothing is restarted.
+
+    \b
+    Examples:
+      upcheck services targets
+      upcheck services targets --check       in CI
+    """
+    import os
+
+    from upcheck import targets as made
+    from upcheck.documents import DocumentError
+    from upcheck.stack.lifecycle import Stack
+    from upcheck.stack.services import StackError
+
+    settings = settings_here(needed=True)
+    folder = settings.monitoring / "prometheus/targets"
+    try:
+        if check:
+            wanted = made.texts(settings, os.environ)
+            stale = [folder / name for name, text in wanted.items() if _text(folder / name) != text]
+            for path in stale:
+                click.echo(f"{os.path.relpath(path)} is not what it would be made: type upcheck services targets")
+            sys.exit(ExitCode.FAILED if stale else ExitCode.HELD)
+        for path in [*made.write(settings, os.environ, folder), *Stack(settings).retarget()]:
+            click.echo(f"{os.path.relpath(path)} written")
+    except (DocumentError, StackError, OSError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _catalogue() -> list[Service]:

@@ -22,6 +22,7 @@ INTERVAL = 15.0  # seconds of the time that is played between two scrapes and tw
 SHORTEST = 0.1  # seconds of ours between them, at least
 LONG = 33.0  # seconds of ours that a play may take until its alert is over
 HOLD = 1.5  # seconds of ours that an alert goes on to fire after its group was told of it
+MARK = "upcheck_drill"  # a series that is there while a play lasts whose rule test has none: a dead man's switch's
 _AFTER = 60.0  # seconds that are looked at after all should be over
 _LOOKBACK = 300.0  # seconds that Prometheus looks back for the last sample
 COUNTERS = ("_total", "_bucket", "_count", "_sum")  # how their names end
@@ -171,7 +172,8 @@ def _fires(file: Path) -> Iterator[Play]:
     for entry in document["tests"]:
         names = {case["alertname"] for case in entry.get("alert_rule_test") or () if case.get("exp_alerts")}
         for name in sorted(names):
-            series = {one["series"]: tuple(values(str(one["values"]))) for one in entry["input_series"]}
+            told = entry.get("input_series") or [{"series": MARK, "values": "1x1"}]
+            series = {one["series"]: tuple(values(str(one["values"]))) for one in told}
             yield Play(
                 name, file, str(entry.get("name", "")), rules, series, seconds(entry.get("interval", "1m")), step
             )

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from upcheck import documents
-from upcheck.drill.plays import COUNTERS, DrillError, Play, grows, value
+from upcheck.drill.plays import COUNTERS, MARK, DrillError, Play, grows, value
 from upcheck.drill.receivers import LABEL
-from upcheck.rules.promql import Expr, Selector, duration, parse, replaced, walk
+from upcheck.rules.promql import Binary, Expr, Paren, Selector, duration, parse, replaced, selectors, walk
 from upcheck.rules.timelapse import Lapse
 
 _SERIES = ("ALERTS", "ALERTS_FOR_STATE")
@@ -66,7 +66,10 @@ def _copied(one: Running, document: Mapping[str, Any]) -> list[dict[str, Any]]:
         group["name"] = f"{group['name']} {one.number}"
         group.setdefault("interval", duration(one.step))
         for rule in group["rules"]:
-            rule["expr"] = str(_own(parse(rule["expr"]), one.number))
+            expr = parse(rule["expr"])
+            if MARK in one.play.series and not selectors(expr):  # or it would fire before the play begins
+                expr = Binary("and", Paren(expr), Selector(MARK), matching="on")
+            rule["expr"] = str(_own(expr, one.number))
             if "record" in rule:
                 rule["record"] = _named(rule["record"], one.number)
             else:

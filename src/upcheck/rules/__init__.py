@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +29,7 @@ from upcheck.settings import nearest
 from upcheck.tools import FEATURES
 
 _ALLOWED = re.compile(r"#[ \t]*upcheck:[ \t]*allow[ \t]+([a-z-]+)[ \t]+because[ \t]+\S")
+_SWITCH = re.compile(r"\s*vector\(\s*[0-9.]+\s*\)\s*")  # fires always: a dead man's switch
 RUNS_PER_CORE = 2  # a run costs 22 ms to start; more runs than cores, so that no core waits long for the other
 
 
@@ -42,7 +43,10 @@ class FalseGreen(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry under `tests:`, with the alerts that it expects to fire and to be silent."""
+    """One entry under `tests:`, with the alerts that it expects to fire and to be silent.
+
+    A dead man's switch that it expects to fire is among both: it has no silence to be seen.
+    """
 
     name: str
     line: int
@@ -82,6 +86,7 @@ def load(path: Path, allowed: Collection[str] = ()) -> TestFile:
     problems: list[FalseGreen] = []
     rule_files = _rule_files(path, document, problems)
     alerts = {name for file in rule_files for name in alerts_of(file)}
+    switches = {name for file in rule_files for name, expr in _alerts(file).items() if _SWITCH.fullmatch(expr)}
     tests = document.get("tests")
     if not isinstance(tests, Seq) or not tests:
         line = document.keys_at.get("tests", (1, 1))[0]
@@ -96,13 +101,14 @@ def load(path: Path, allowed: Collection[str] = ()) -> TestFile:
         taken = sum(other.name.partition(" #")[0] == name for other in entries)
         line = tests.values_at[index][0]
         problem = problems[0] if problems else _false_green(test, line, alerts, rule_files)
+        fires = _expected(test, fires=True)
         entries.append(
             Entry(
                 name=f"{name} #{taken + 1}" if taken else name,
                 line=line,
                 index=index,
-                fires=_expected(test, fires=True),
-                silent=_expected(test, fires=False),
+                fires=fires,
+                silent=tuple(sorted({*_expected(test, fires=False), *(switches & {*fires})})),
                 problem=None if problem is None or problem.id in allowed else problem,
             )
         )
@@ -129,17 +135,22 @@ def _rule_files(path: Path, document: Map, problems: list[FalseGreen]) -> list[P
     return found
 
 
-@cache
 def alerts_of(rule_file: Path) -> frozenset[str]:
     """The names of the alerts that *rule_file* defines; none where it can't be read (promtool will say why)."""
+    return frozenset(_alerts(rule_file))
+
+
+@cache
+def _alerts(rule_file: Path) -> Mapping[str, str]:
+    """Their expressions, by their names."""
     try:
         custom = repository.kind_of(rule_file.read_bytes()) == "custom"
         document = yaml.safe_load(repository.groups_of(rule_file)) if custom else documents.load(rule_file)
     except (DocumentError, OSError):
-        return frozenset()
+        return {}
     groups = document.get("groups") if isinstance(document, dict) else None
     rules = [rule for group in groups or [] if isinstance(group, dict) for rule in group.get("rules") or []]
-    return frozenset(str(rule["alert"]) for rule in rules if isinstance(rule, dict) and "alert" in rule)
+    return {str(one["alert"]): str(one.get("expr")) for one in rules if isinstance(one, dict) and "alert" in one}
 
 
 def _expectations(test: Any) -> list[Map]:

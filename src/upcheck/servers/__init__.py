@@ -36,13 +36,13 @@ def prometheus(
 
 
 def alertmanager(
-    settings: Settings, configuration: Path, data: Path, *flags: str
+    settings: Settings, configuration: Path, data: Path, *flags: str, cluster: str = ""
 ) -> contextlib.AbstractContextManager[str]:
-    """The URL of an Alertmanager, alone, with the file *configuration*, which keeps its state in the folder *data*.
+    """The URL of an Alertmanager with the file *configuration*, which keeps its state in the folder *data*.
 
-    Raises ServerError.
+    *cluster* is the address at which its peers find it; without one it is alone. Raises ServerError.
     """
-    said = (f"--config.file={configuration}", f"--storage.path={data}", "--cluster.listen-address=", *flags)
+    said = (f"--config.file={configuration}", f"--storage.path={data}", f"--cluster.listen-address={cluster}", *flags)
     return _server(settings, "alertmanager", data, *said)
 
 

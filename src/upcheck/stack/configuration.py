@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from upcheck import command, documents, tools
+from upcheck import command, documents, targets, tools
 from upcheck.documents import DocumentError
 from upcheck.rules import configs, contract
 from upcheck.rules.repository import PathError
 from upcheck.settings import Settings
 from upcheck.stack.services import BINARIES, StackError, addressed, modules
 
+TARGETS = Path("prometheus/targets")
 _CONFIGURED = ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml")
 _TIMEOUT = 20.0  # seconds for an exporter to read its configuration
 _SHOWN = 5  # findings of the contract
@@ -34,7 +35,8 @@ def programs(settings: Settings) -> dict[str, Path]:
 def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounted: bool = False) -> None:
     """Copy the repo's monitoring into the folder *into*, with the addresses of *places*. Raises StackError.
 
-    Secrets are not copied: where they were, a link leads to them, or an empty folder where they are to be *mounted*.
+    Targets are written anew. Secrets are not copied: where they were, a link leads to them, or an empty folder where
+    they are to be *mounted*.
     """
     source = settings.monitoring
     for name in _CONFIGURED:
@@ -50,6 +52,9 @@ def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounte
         for name in _CONFIGURED:
             text = (into / name).read_text(encoding="utf-8")
             (into / name).write_text(addressed(text, places), encoding="utf-8")
+        targets.write(settings, os.environ, into / TARGETS)
+    except DocumentError as error:
+        raise RefusedError(str(error)) from None
     except (OSError, shutil.Error, UnicodeDecodeError) as error:
         raise StackError(f"{source} can't be copied to {into}: {error}") from None
 

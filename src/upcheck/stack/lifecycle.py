@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -12,13 +13,16 @@ from pathlib import Path
 
 import psutil
 
+from upcheck import targets
+from upcheck.documents import DocumentError
 from upcheck.stack import archive, snapshot
 from upcheck.stack.archive import Manifest
-from upcheck.stack.configuration import programs, propose, prove
+from upcheck.stack.configuration import TARGETS, programs, propose, prove
+from upcheck.stack.credentials import show, token_file
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.provider import Provider, free
 from upcheck.stack.record import process
-from upcheck.stack.services import Service, StackError, addresses, ports, services
+from upcheck.stack.services import HOST, Service, StackError, addresses, ports, services
 from upcheck.stack.supervisor import STOP
 
 
@@ -42,11 +46,21 @@ class Local(Provider):
         self.record.make()
         with self.record.alone():
             if self.running:
+                self.retarget()
                 return False
             prepared = self._prepared()
             self._end_left()
             self._start(prepared)
         return True
+
+    def retarget(self) -> list[Path]:
+        """Have what runs scrape what catalogue and checks say now; the files that changed. Raises StackError."""
+        if not self.record.configuration.is_dir():
+            return []
+        try:
+            return targets.write(self.settings, os.environ, self.record.configuration / TARGETS)
+        except (DocumentError, OSError) as error:
+            raise StackError(str(error)) from None
 
     def restart(self) -> None:
         self.record.make()
@@ -104,9 +118,12 @@ class Local(Provider):
         for name, port in numbers.items():
             if port not in ours:
                 free(name, port)
+        token = token_file(os.environ, self.settings.root)
         found = programs(self.settings)
         proposed = self.record.folder / "proposed"
         propose(self.settings, addresses(numbers), proposed)
+        if token is not None:
+            show(token, f"{HOST}:{numbers['collector']}", proposed)
         prove(self.settings, proposed, found)
         return _Prepared(services(self.settings, numbers, found, self.record.configuration, self.record.data), proposed)
 

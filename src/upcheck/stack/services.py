@@ -103,9 +103,11 @@ def services(
     }
     python, port = sys.executable, numbers["collector"]
     target = addressed(settings.target, addresses(numbers))
+    stack = [f"STACK_URL=http://{HOST}:{numbers['prometheus']}"]  # which checks/stack asks
+    stack += [f"STACK_ALERTMANAGER_URL=http://{HOST}:{numbers['alertmanager']}"]
     return [
         Service("collector", (python, str(root / "collector.py"), "--port", str(port)), port),
-        Service("watch", (python, "-m", "upcheck.cli", "watch", "--log=lines", f"--target={target}")),
+        Service("watch", ("env", *stack, python, "-m", "upcheck.cli", "watch", "--log=lines", f"--target={target}")),
         *(
             Service(
                 name,

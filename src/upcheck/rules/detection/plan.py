@@ -47,7 +47,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Detection:
-    """What the file at *path* says: all alerts of its rules, in their order; *page* is that with the table."""
+    """What the file at *path* says: the alerts of its rules, in their order; *page* is that with the table."""
 
     path: Path
     alerts: tuple[Watched, ...]
@@ -55,12 +55,16 @@ class Detection:
 
 
 def load(path: Path) -> Detection:
-    """The file of signals at *path*; raises DocumentError, also where an alert has no signal."""
+    """The file of signals at *path*; raises DocumentError, also where an alert has no signal.
+
+    One that reads no series, as a dead man's switch, has none: no fault reaches it.
+    """
     document = documents.load(path)
     schema.validate(path, document, "detection")
     rules = list(_rules(path, document))
-    signals = dict(_signals(path, document, [rule for rule in rules if rule.name.kind == "alert"]))
-    lacking = [rule for rule in rules if rule.name.kind == "alert" and rule not in signals]
+    alerts = [rule for rule in rules if rule.name.kind == "alert" and rule.selectors]
+    signals = dict(_signals(path, document, alerts))
+    lacking = [rule for rule in alerts if rule not in signals]
     if lacking:
         names = ", ".join(_full(rule) for rule in lacking)
         raise DocumentError(

@@ -1,0 +1,146 @@
+"""What must hold of the stack itself, asked of its Prometheus at STACK_URL. What it alerts on is nothing without it."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from upcheck import check, documents, settings
+from upcheck.prometheus import Prometheus, Sample
+from upcheck.rules.suite import seconds
+
+MOST_SERIES = 1_000_000  # in the head: 2 GB of memory
+LEAST_DISK = 0.10  # of the file system that has the samples
+SKEW = 5.0  # seconds between two clocks
+UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")  # Prometheus': of 1,024 each
+
+URL = os.environ["STACK_URL"].rstrip("/")
+SETTINGS = settings.here()
+CONFIGURATION = SETTINGS.monitoring / "prometheus/prometheus.yml"
+
+Ask = Callable[[str], Any]
+
+
+@pytest.fixture
+def ask(http: httpx.Client) -> Ask:
+    """`ask("targets")`: the data of /api/v1/targets."""
+
+    def asked(path: str) -> Any:
+        answer = http.get(f"{URL}/api/v1/{path}")
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text[:200]}"
+        return answer.json()["data"]
+
+    return asked
+
+
+def query(expression: str) -> list[Sample]:
+    """What *expression* comes to now."""
+    return Prometheus(URL).query(expression)
+
+
+def bad(expression: str, *names: str) -> Mapping[str, float]:
+    """The series of *expression*, which has some where something is wrong, by the values of the labels *names*."""
+    return {" ".join(one.labels.get(name, "") for name in names): one.value for one in query(expression)}
+
+
+def rules_of_repo() -> list[tuple[str, str]]:
+    """Group and name of each rule that the repo's prometheus.yml loads."""
+    patterns = documents.load(CONFIGURATION).get("rule_files") or ()
+    files = sorted({file for pattern in patterns for file in CONFIGURATION.parent.glob(str(pattern))})
+    groups = [group for file in files for group in documents.load(file)["groups"]]
+    return sorted(
+        (str(group["name"]), str(rule.get("alert") or rule["record"])) for group in groups for rule in group["rules"]
+    )
+
+
+@check(every="15s", timeout="5s")
+def test_every_target_is_up(ask: Ask) -> None:
+    targets = ask("targets?state=active")["activeTargets"]
+    assert targets
+    assert {one["scrapeUrl"]: one["lastError"] for one in targets if one["health"] == "down"} == {}
+
+
+@check(every="1m", timeout="5s")
+def test_the_rules_of_the_repo_are_loaded(ask: Ask) -> None:
+    groups = ask("rules")["groups"]
+    loaded = sorted((group["name"], rule["name"]) for group in groups for rule in group["rules"])
+    assert loaded == rules_of_repo(), "`upcheck stack restart` takes over what has changed"
+
+
+@check(every="1m", timeout="5s")
+def test_every_rule_is_evaluated(ask: Ask) -> None:
+    rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+    assert {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] == "err"} == {}
+
+
+@check(every="1m", timeout="5s", severity="warning")
+def test_rules_are_evaluated_within_their_interval(ask: Ask) -> None:
+    groups = ask("rules")["groups"]
+    assert {one["name"]: one["evaluationTime"] for one in groups if one["evaluationTime"] > one["interval"]} == {}
+
+
+@check(every="15s", timeout="5s")
+def test_prometheus_has_an_alertmanager(ask: Ask) -> None:
+    assert ask("alertmanagers")["activeAlertmanagers"]
+
+
+@check(every="1m", timeout="5s")
+def test_every_alert_reaches_alertmanager() -> None:
+    lost = 'increase({__name__=~"prometheus_notifications_(errors|dropped)_total"}[5m]) > 0'
+    assert bad(lost, "instance", "alertmanager") == {}
+
+
+@check(every="1m", timeout="5s")
+def test_every_receiver_takes_its_messages() -> None:
+    failed = "sum by (integration) (increase(alertmanager_notifications_failed_total[5m])) > 0"
+    assert bad(failed, "integration") == {}
+
+
+@check(every="1m", timeout="5s")
+def test_configurations_were_taken_over() -> None:
+    told = query('{__name__=~"(prometheus|alertmanager)_config_last_reload_successful"}')
+    assert len(told) >= 2
+    assert [one.labels["job"] for one in told if one.value != 1] == []
+
+
+@check(every="1m", timeout="5s")
+def test_samples_are_kept_as_set(ask: Ask) -> None:
+    assert seconds(ask("status/flags")["storage.tsdb.retention.time"]) == seconds(SETTINGS.tsdb_retention)
+    number, unit = re.findall(r"[0-9]+|[A-Z]+", SETTINGS.tsdb_size)
+    wanted = int(number) * 1024 ** UNITS.index(unit)
+    assert [one.value for one in query("prometheus_tsdb_retention_limit_bytes")] == [wanted]
+
+
+@check(every="1m", timeout="5s", severity="warning")
+def test_series_are_not_too_many(ask: Ask) -> None:
+    assert ask("status/tsdb")["headStats"]["numSeries"] <= MOST_SERIES
+
+
+@check(every="1m", timeout="5s")
+def test_what_is_written_down_is_whole() -> None:
+    broken = '{__name__=~"prometheus_tsdb_(wal_corruptions|wal_writes_failed|compactions_failed)_total"}'
+    assert query(broken)
+    assert bad(f"{broken} > 0", "__name__", "instance") == {}
+
+
+@check(every="1m", timeout="5s")
+def test_disk_has_room_for_samples(ask: Ask) -> None:
+    data = Path(ask("status/flags")["storage.tsdb.path"])
+    share = query("node_filesystem_avail_bytes / node_filesystem_size_bytes")
+    left = {one.labels["mountpoint"]: one.value for one in share}
+    mountpoint = max((one for one in left if data.is_relative_to(one)), key=len)
+    assert left[mountpoint] >= LEAST_DISK, f"{data} is on {mountpoint}"
+
+
+@check(every="1m", timeout="5s", severity="warning")
+def test_clocks_agree() -> None:
+    began = time.time()
+    (told,) = query("time()")
+    assert began - SKEW <= told.value <= time.time() + SKEW
