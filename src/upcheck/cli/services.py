@@ -82,7 +82,7 @@ def targets(check: bool) -> None:
 
     from upcheck import targets as made
     from upcheck.documents import DocumentError
-    from upcheck.stack.lifecycle import Stack
+    from upcheck.stack.lifecycle import Local
     from upcheck.stack.services import StackError
 
     settings = settings_here(needed=True)
@@ -94,7 +94,7 @@ def targets(check: bool) -> None:
             for path in stale:
                 click.echo(f"{os.path.relpath(path)} is not what it would be made: type upcheck services targets")
             sys.exit(ExitCode.FAILED if stale else ExitCode.HELD)
-        for path in [*made.write(settings, os.environ, folder), *Stack(settings).retarget()]:
+        for path in [*made.write(settings, os.environ, folder), *Local(settings).retarget()]:
             click.echo(f"{os.path.relpath(path)} written")
     except (DocumentError, StackError, OSError) as error:
         raise click.UsageError(str(error)) from None
