@@ -102,11 +102,18 @@ def test_prometheus_own_are_known_until_an_exporter_tells() -> None:
             (60.0, 60.0, None, set(), None, True),
         ),
         ("scrape_configs: [{job_name: a, file_sd_configs: [{files: [a]}]}]", (60.0, 60.0, None, set(), None, True)),
+        (
+            "scrape_configs: [{job_name: a, file_sd_configs: [{files: [targets/*.yml]}]}]",
+            (60.0, 60.0, None, {"service"}, {"a": 60.0}, False),
+        ),
         ("scrape_configs: [{job_name: a, honor_labels: true}]", (60.0, 60.0, None, set(), None, False)),
         ("storage: {tsdb: {retention: {time: 2w}}}", (60.0, 60.0, 1209600.0, set(), {}, False)),
     ],
 )
 def test_a_configuration_tells_intervals_labels_and_jobs(tmp_path: Path, text: str, expected: object) -> None:
+    (tmp_path / "targets").mkdir()
+    (tmp_path / "targets/a.yml").write_text('[{targets: ["a:1"], labels: {service: shop, __scheme__: https}}]')
+    (tmp_path / "targets/none.yml").write_text("[]")
     (tmp_path / "prometheus.yml").write_text(text)
     made = read_configuration(tmp_path / "prometheus.yml")
     found = (made.scrape_interval, made.evaluation_interval, made.retention, made.labels, made.jobs, made.open)

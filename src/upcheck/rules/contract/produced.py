@@ -17,7 +17,7 @@ from upcheck import documents
 from upcheck.catalog import Metric as Declared
 from upcheck.catalog import Service
 from upcheck.declaration import SEVERITIES
-from upcheck.documents import Map
+from upcheck.documents import DocumentError, Map
 from upcheck.exposition import Family
 from upcheck.history import BUCKETS
 from upcheck.result import Outcome
@@ -259,26 +259,44 @@ def read_configuration(path: Path) -> Configuration:
         storage = storage.get(key) if isinstance(storage, Map) else None
     made.retention = duration(storage, 0.0) or None
     for job in maps(document.get("scrape_configs")):
-        _scrape(job, made)
+        _scrape(job, made, path.parent)
     if document.get("scrape_config_files"):
         made.jobs = None
     return made
 
 
-def _scrape(job: Map, made: Configuration) -> None:
-    """Add what a scrape configuration says to *made*."""
+def _scrape(job: Map, made: Configuration, folder: Path) -> None:
+    """Add what a scrape configuration says, of a file in *folder*, to *made*."""
     relabelled = [*maps(job.get("relabel_configs")), *maps(job.get("metric_relabel_configs"))]
     added = {str(one["target_label"]) for one in relabelled if "target_label" in one}
     made.open = made.open or any(one.get("action") == "labelmap" for one in relabelled)
     for one in maps(job.get("static_configs")):
         added.update(one.get("labels") or {})
-    if job.get("file_sd_configs") or job.get("http_sd_configs"):
+    listed = _listed(job, folder)
+    if listed is None or job.get("http_sd_configs"):
         made.open = True  # what they list can have labels of its own
+    added.update(listed or ())
     made.labels |= {label for label in added if not label.startswith("__")}
     if made.jobs is not None:
         made.jobs[str(job.get("job_name"))] = duration(job.get("scrape_interval"), made.scrape_interval)
     if "job" in added or job.get("honor_labels") or made.open:
         made.jobs = None
+
+
+def _listed(job: Map, folder: Path) -> set[str] | None:
+    """The labels in the files of targets of *job*; None where one is not there to be read."""
+    labels: set[str] = set()
+    for pattern in [str(one) for config in maps(job.get("file_sd_configs")) for one in config.get("files") or ()]:
+        found = sorted(folder.glob(pattern)) if not Path(pattern).is_absolute() else []
+        if not found:
+            return None
+        for file in found:
+            try:
+                groups = maps(documents.load(file))
+            except DocumentError:
+                return None
+            labels.update(*(one.get("labels") or {} for one in groups))
+    return labels
 
 
 def duration(value: object, default: float = 0.0) -> float:
