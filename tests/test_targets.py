@@ -19,6 +19,7 @@ from upcheck.servers import prometheus
 from upcheck.servers.exporter import exporter
 from upcheck.settings import Settings
 
+MODULES = "monitoring/exporters/blackbox.yml"
 SHOP = """\
 service: shop
 about: It sells things.
@@ -32,13 +33,19 @@ checks:
   - {name: ours, url: /live}
   - {name: posted, url: "${SHOP_URL}/orders", method: POST}
   - {name: a port, tcp: "127.0.0.1:1"}
+  - {name: a secret, url: "${SHOP_URL}/?key=${SHOP_TOKEN}"}
+  - {name: a password, url: "http://me:secret@127.0.0.1/"}
 """
 
 
 @pytest.fixture
 def repo(tmp_path: Path) -> Path:
     (tmp_path / "pyproject.toml").write_text('[tool.upcheck]\nprobe_networks = "127.0.0.0/8"\n')
-    for name, text in (("monitoring/services/shop.yml", SHOP), ("checks/shop/health.yml", CHECKS)):
+    for name, text in (
+        ("monitoring/services/shop.yml", SHOP),
+        ("checks/shop/health.yml", CHECKS),
+        (MODULES, (ROOT / MODULES).read_text()),
+    ):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -65,10 +72,12 @@ def test_pages_of_metrics_have_their_service_scheme_and_path(repo: Path) -> None
 
 
 def test_urls_of_checks_are_those_that_probe_can_ask_and_that_are_known(repo: Path) -> None:
-    here = {"SHOP_URL": "http://127.0.0.1:3000"}
-    one = {"targets": ["http://127.0.0.1:3000/health"], "labels": {"service": "shop"}}
-    assert targets.checks(Settings.load(repo, {}), here) == [one]
-    assert targets.checks(Settings.load(repo, {}), {}) == []
+    here = {"SHOP_URL": "http://127.0.0.1:3000", "SHOP_TOKEN": "s3cret"}
+    assert [dict(one) for one in targets.checks(Settings.load(repo, {}), here)] == [
+        {"targets": ["http://127.0.0.1:3000/health"], "labels": {"__param_module": "http_2xx", "service": "shop"}},
+        {"targets": ["127.0.0.1:1"], "labels": {"__param_module": "tcp_connect", "service": "shop"}},
+    ]
+    assert [one["targets"] for one in targets.checks(Settings.load(repo, {}), {})] == [["127.0.0.1:1"]]
     assert targets.checks(Settings.load(repo, {"UPCHECK_PROBE_NETWORKS": " "}), here) == []
 
 
@@ -121,11 +130,13 @@ def test_an_edit_is_scraped_and_probed_without_a_restart(repo: Path) -> None:
             assert asked.query("up") == []
             scraped(repo, f"http://{shop.address}/api/metrics")
             targets.write(settings, {"SHOP_URL": f"http://{shop.address}"}, folder)
-            until(lambda: len(asked.query("up == 1")) == 2)
+            until(lambda: len(asked.query("up == 1")) == 3)
             (page,) = asked.query("shop_open")
             assert (page.labels["path"], page.labels["service"]) == ("/api/metrics", "shop")
             (probe,) = asked.query("probe_success == 1")
             assert (probe.labels["instance"], probe.labels["service"]) == (f"http://{shop.address}/health", "shop")
+            (port,) = asked.query("probe_success == 0")
+            assert port.labels["instance"] == "127.0.0.1:1"
 
 
 def until(true: Callable[[], object]) -> None:

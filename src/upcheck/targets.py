@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,17 @@ from urllib.parse import urlsplit
 import yaml
 
 from upcheck import catalog, yaml_checks
+from upcheck.blackbox import modules
 from upcheck.probes import ProbeError
+from upcheck.probes.http import Request
+from upcheck.probes.http.url import sounds_secret
+from upcheck.probes.kinds import probe_class
 from upcheck.settings import Settings
+from upcheck.yaml_checks import YamlCheck
 
 _HEAD = "# Made by `upcheck services targets`, of {}: edit those, and type it again.\n"
 _PORTS = {"http": 80, "https": 443}
+_MODULES = {"tcp": "tcp_connect", "tls": "tls_connect", "icmp": "icmp", "ssh": "ssh_banner", "grpc": "grpc"}
 
 Group = Mapping[str, Any]
 """Addresses, and the labels that they have in common, as Prometheus' file_sd has them."""
@@ -29,25 +36,52 @@ def services(settings: Settings) -> list[Group]:
     ]
 
 
-def checks(settings: Settings, environ: Mapping[str, str]) -> list[Group]:
-    """A group for each URL that a check in YAML asks as /probe can: with GET, and nothing said of how.
+class UnprobedError(Exception):
+    """Why /probe of a blackbox_exporter does not ask as a check does."""
 
-    There are none where the collector may probe nothing. One whose variables *environ* has not, or that is asked of
-    the target, is left out. Raises DocumentError.
+
+def probed(check: YamlCheck, target: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """The module of monitoring/exporters/blackbox.yml that asks as *check* does of *target*, and what it asks.
+
+    Raises UnprobedError: where no module does, *environ* lacks a variable, or a secret would be shown with the address.
     """
-    found: dict[str, Group] = {}
-    files = sorted(settings.checks.rglob("*.yml")) if settings.probe_networks.strip() else ()
-    for file in files:
+    if any(sounds_secret(name) for name in yaml_checks.variables(check)):
+        raise UnprobedError("a secret is part of what is asked")
+    try:
+        asked = check.asked(target, environ)
+    except ProbeError as error:
+        raise UnprobedError(str(error).rpartition(": ")[2]) from None
+    if isinstance(asked, Request):
+        plain = not check.asking and check.expect.get("status") in ("2xx", 200)
+        module, address = "http_2xx", asked.url
+    else:
+        plain = check.kind in _MODULES and not check.asking
+        module, address = _MODULES.get(check.kind, ""), str(getattr(asked, probe_class(check.kind).subject))
+    if "@" in address:
+        raise UnprobedError("a user or a password is part of what is asked")
+    if not plain:
+        raise UnprobedError("no module asks so")
+    return module, address
+
+
+def checks(settings: Settings, environ: Mapping[str, str]) -> list[Group]:
+    """A group for each address that a check in YAML asks as a module of /probe does.
+
+    There are none where the collector may probe nothing. What is asked of the target is left out. Raises DocumentError.
+    """
+    if not settings.probe_networks.strip() or not settings.probes.is_file():
+        return []
+    known = modules.load(settings.probes)
+    found: dict[tuple[str, str], Group] = {}
+    for file in sorted(settings.checks.rglob("*.yml")):
         folder = file.parent.relative_to(settings.checks).as_posix()
-        labels = {} if folder == "." else {"service": folder}
+        service = {} if folder == "." else {"service": folder}
         for check in yaml_checks.load(file):
-            if check.kind != "url" or check.asking or str(check.subject).startswith("/"):
-                continue
-            try:
-                url = check.request("", environ).url
-            except ProbeError:  # its service is not here
-                continue
-            found.setdefault(url, {"targets": [url], "labels": labels})
+            with contextlib.suppress(UnprobedError):
+                module, address = probed(check, "", environ)
+                if module in known and not str(check.subject).startswith("/"):
+                    labels = {"__param_module": module, **service}
+                    found.setdefault((module, address), {"targets": [address], "labels": labels})
     return list(found.values())
 
 

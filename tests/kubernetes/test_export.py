@@ -310,7 +310,7 @@ def test_a_pod_runs_what_it_is_told_out_of_the_config_maps(objects: list[Object]
     argv = [sys.executable, "-m", "upcheck.cli", *once["command"][1:-1], f"--target={address}"]
     told = subprocess.run(argv, cwd=srv, env=environ, capture_output=True, text=True, timeout=60)
     assert told.returncode == 0, told.stdout
-    assert " held, 5 skipped" in told.stdout  # the four services, whose addresses nobody set, and the objectives
+    assert " held, 6 skipped" in told.stdout  # four services and the stack, which nobody named, and the objectives
 
 
 def test_files_are_split_into_config_maps_and_one_that_is_too_large_is_refused(repo: Repo) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,17 +13,12 @@ import yaml
 from upcheck import documents, yaml_checks
 from upcheck.blackbox import modules
 from upcheck.kubernetes import NAME, PORT, Cluster, ExportError, Object, common, named
-from upcheck.probes import ProbeError
-from upcheck.probes.http import Request
-from upcheck.probes.http.url import sounds_secret
-from upcheck.probes.kinds import probe_class
 from upcheck.settings import Settings
-from upcheck.yaml_checks import YamlCheck
+from upcheck.targets import UnprobedError, probed
 
 API = "monitoring.coreos.com/v1"
 RECEIVERS = f"{NAME}-receivers"  # the Secret of what Alertmanager reads as it sends; yours to make
 _ALERTMANAGER = "/etc/alertmanager"  # where the operator mounts `configSecret` and `secrets`
-_MODULES = {"tcp": "tcp_connect", "tls": "tls_connect", "icmp": "icmp", "ssh": "ssh_banner", "grpc": "grpc"}
 
 
 def rules(settings: Settings, cluster: Cluster) -> Iterator[Object]:
@@ -58,11 +54,11 @@ def probes(settings: Settings, cluster: Cluster) -> tuple[list[Object], list[str
     for path in sorted(settings.checks.rglob("*.yml")):
         for check in yaml_checks.load(path):
             try:
-                module, target = _asked(check)
+                module, target = probed(check, f"http://{NAME}:{PORT}", os.environ)
                 if module not in known and not cluster.prober:
-                    raise ExportError(f"{settings.probes} has no module {module}")
+                    raise UnprobedError(f"{settings.probes} has no module {module}")
                 targets.setdefault(module, {})[target] = None
-            except ExportError as error:
+            except UnprobedError as error:
                 left[f"{path.relative_to(settings.root)}: {error}"] += 1
     made = []
     for module, asked in sorted(targets.items()):
@@ -74,27 +70,6 @@ def probes(settings: Settings, cluster: Cluster) -> tuple[list[Object], list[str
         }
         made.append(cluster.made(API, "Probe", named(NAME, module), component="probe", spec=spec))
     return made, [f"no Probe for {count} of {why}" for why, count in left.items()]
-
-
-def _asked(check: YamlCheck) -> tuple[str, str]:
-    """The module that asks as *check* does, and its target. Raises ExportError where there is none."""
-    if any(sounds_secret(name) for name in yaml_checks.variables(check)):
-        raise ExportError("a secret is part of what is asked")
-    try:
-        asked = check.asked(f"http://{NAME}:{PORT}")
-    except ProbeError as error:
-        raise ExportError(str(error).rpartition(": ")[2]) from None
-    if isinstance(asked, Request):
-        plain = asked.method == "GET" and not asked.headers and check.expect.get("status") in ("2xx", 200)
-        module, target = "http_2xx", asked.url
-    else:
-        plain = check.kind in _MODULES and not check.asking
-        module, target = _MODULES.get(check.kind, ""), str(getattr(asked, probe_class(check.kind).subject))
-    if "@" in target:
-        raise ExportError("a user or a password is part of what is asked")
-    if not plain:
-        raise ExportError("no module asks so")
-    return module, target
 
 
 def alertmanager(settings: Settings, cluster: Cluster) -> Iterator[Object]:
