@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -163,19 +164,34 @@ def test_an_alertmanager_that_is_gone(well: Repo) -> None:
     assert failing(well, STACK_ALERTMANAGER_URL=gone) == {"alertmanager is ready"}
 
 
-def test_grafana_and_its_data_source(well: Repo) -> None:
+def test_grafana_its_data_source_and_its_dashboards(well: Repo) -> None:
     """Grafana is a stand-in: no package has it."""
-    answers = {"/api/health": b'{"database": "ok"}', "/api/datasources/uid/prometheus/health": b'{"status": "OK"}'}
+    answers: dict[str, Any] = {
+        "/api/health": {"database": "ok"},
+        "/api/datasources/uid/prometheus/health": {"status": "OK"},
+    }
+    for file in (ROOT / "monitoring/grafana/dashboards").rglob("*.json"):
+        known = json.loads(file.read_text())
+        told = {"meta": {"folderTitle": file.parent.name}, "dashboard": known}
+        answers[f"/api/dashboards/uid/{known['uid']}"] = told
 
     def answer(path: str, _: bytes) -> Answer:
-        return 200, "application/json", answers[path]
+        return 200 if path in answers else 404, "application/json", json.dumps(answers.get(path)).encode()
 
     with Loopback(answer) as grafana:
         url = f"http://admin:secret@{grafana.address}"
         found = checked(well, STACK_GRAFANA_URL=url)
         assert (found["grafana is well"], found["grafana reaches prometheus"]) == ("held", "held")
-        answers["/api/datasources/uid/prometheus/health"] = b'{"status": "ERROR"}'
-        assert failing(well, STACK_GRAFANA_URL=url) == {"grafana reaches prometheus"}
+        shown = {name for name, outcome in found.items() if name.startswith("test_dashboard_") and outcome == "held"}
+        assert len(shown) == 15
+        answers["/api/datasources/uid/prometheus/health"] = {"status": "ERROR"}
+        del answers["/api/dashboards/uid/coderunner"]
+        answers["/api/dashboards/uid/codesync"]["dashboard"]["panels"].pop()
+        assert failing(well, STACK_GRAFANA_URL=url) == {
+            "grafana reaches prometheus",
+            "test_dashboard_is_as_the_repo_has_it[coderunner]",
+            "test_dashboard_is_as_the_repo_has_it[codesync]",
+        }
 
 
 def test_what_a_prometheus_says_of_itself_that_is_not_well(well: Repo, tmp_path: Path) -> None:
