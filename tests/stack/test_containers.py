@@ -250,7 +250,7 @@ def test_volumes_come_back_from_a_backup(started: Started, tmp_path: Path) -> No
     url = f"http://127.0.0.1:{repo.ports['alertmanager']}"
     silenced(url, "kept")
     repo.container("grafana").start()
-    assert repo.container("redis").exec_run(["redis-cli", "set", "key", "kept"]).output.strip() == b"OK"
+    assert repo.container("redis").exec_run(["redis-cli", "set", "key", "kept"]).output == b"OK\n"
     assert repo.container("grafana").exec_run(["mkdir", "-p", "/var/lib/grafana/csv/kept"]).exit_code == 0
     wrote = repo.container("grafana").exec_run(["sh", "-c", "echo kept > /var/lib/grafana/csv/kept/a"])
     assert wrote.exit_code == 0, wrote.output
@@ -274,7 +274,7 @@ def test_volumes_come_back_from_a_backup(started: Started, tmp_path: Path) -> No
     assert told.returncode == 0, told.stdout + told.stderr
 
     assert silences(url) == {"kept"}
-    assert repo.container("redis").exec_run(["redis-cli", "get", "key"]).output.strip() == b"kept"
+    assert repo.container("redis").exec_run(["redis-cli", "get", "key"]).output == b"kept\n"
     read = repo.container("grafana").exec_run(["grep", "", "/var/lib/grafana/csv/kept/a"])
     assert read.output == b"kept\n"
     assert repo.sampled('up{job="collector"}', time=str(at - 5)) == ["1"], "what was scraped before the backup is there"
