@@ -84,3 +84,4 @@ bench: $(READY) ## the figures, a JSON line each
 	@$(BIN)/python -m benchmarks.exposition
 	@$(BIN)/python -m benchmarks.middleware
 	@$(BIN)/python -m benchmarks.ingest
+	@$(BIN)/python -m benchmarks.stack

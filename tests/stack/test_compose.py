@@ -171,6 +171,11 @@ def test_the_secrets_of_alertmanager_are_mounted_never_copied(repo: Repo) -> Non
     assert list((copied / "alertmanager/secrets").iterdir()) == []
     assert not any("hooks.example/secret" in path.read_text() for path in copied.rglob("*") if path.is_file())
     assert not (copied / ".env").exists()
+    # Alertmanager looks for Slack's beside its working directory.
+    assert (
+        "slack_api_url_file: /etc/alertmanager/secrets/slack-url"
+        in (copied / "alertmanager/alertmanager.yml").read_text()
+    )
     assert stat.S_IMODE((copied / "prometheus/prometheus.yml").stat().st_mode) == 0o644, "for another user to read"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -284,3 +285,13 @@ def test_volumes_come_back_from_a_backup(started: Started, tmp_path: Path) -> No
         f"sys.exit(not [1 for one in {results} if one.started < {at}])"
     )
     assert repo.container("watch").exec_run(["python", "-c", older]).exit_code == 0
+
+
+def test_a_container_that_can_not_run_is_told_with_what_it_said_last(started: Started) -> None:
+    repo = started.repo
+    environ = {**repo.environ, "UPCHECK_TSDB_SIZE": "much"}  # as Compose takes it from a shell
+    told = replace(repo, environ=environ).upcheck("restart")
+    assert told.returncode == 1, told.stderr
+    (line,) = [line for line in told.stdout.splitlines() if line.startswith("prometheus ") and "DOWN" in line]
+    assert re.search(r"ended with exit code \d: \S", line), line
+    assert "more of it: `upcheck stack logs prometheus`, with the same --provider" in told.stderr

@@ -47,6 +47,11 @@ def test_up_names_each_service_and_proves_the_path_of_an_alert(started: Started)
     assert "secrets/pagerduty-key, secrets/slack-url, secrets/smtp-password" in missing
 
 
+def test_alertmanager_finds_each_secret_wherever_it_was_started(started: Started) -> None:
+    text = (started.repo.record.configuration / "alertmanager/alertmanager.yml").read_text()
+    assert f"slack_api_url_file: {started.repo.path.resolve()}/monitoring/alertmanager/secrets/slack-url" in text
+
+
 def test_the_drill_alert_is_over_and_its_silence_too(started: Started) -> None:
     url = started.repo.url("alertmanager")
     alerts = asked(f"{url}/api/v2/alerts", filter="alertname=UpcheckDrill")

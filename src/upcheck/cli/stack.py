@@ -277,7 +277,8 @@ def _tell(standings: list[Standing]) -> None:
         memory = f"{one.memory / 2**20:.0f} MB" if one.memory else ""
         told = [one.why, since, memory, _came_back(one)]
         click.echo(f"{one.service.name:<{_WIDE}} {state}  {one.service.url:<26} {'  '.join(filter(None, told))}")
-    if not all(one.healthy for one in standings):
+    if ill := next((one.service.name for one in standings if not one.healthy), ""):
+        click.echo(f"more of it: `upcheck stack logs {ill}`, with the same --provider", err=True)
         sys.exit(ExitCode.FAILED)
 
 

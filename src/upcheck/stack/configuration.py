@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from upcheck.stack.services import BINARIES, StackError, addressed, modules
 TARGETS = Path("prometheus/targets")
 _CONFIGURED = ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml")
 _TIMEOUT = 20.0  # seconds for an exporter to read its configuration
+_MOUNTED = "/etc/alertmanager/secrets"  # in a container
+_SECRET = re.compile(r"(_file:\s*[\"']?)secrets/")
 _SHOWN = 5  # findings of the contract
 
 
@@ -49,9 +52,12 @@ def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounte
         for secrets in {source / "alertmanager/secrets", *source.rglob("secrets")}:
             place = into / secrets.relative_to(source)
             place.mkdir() if mounted else place.symlink_to(secrets.resolve())
+        kept = _MOUNTED if mounted else (source / "alertmanager/secrets").resolve()
         for name in _CONFIGURED:
-            text = (into / name).read_text(encoding="utf-8")
-            (into / name).write_text(addressed(text, places), encoding="utf-8")
+            text = addressed((into / name).read_text(encoding="utf-8"), places)
+            if name.startswith("alertmanager/"):  # which looks for some of them where it was started, not beside itself
+                text = _SECRET.sub(lambda found: f"{found[1]}{kept}/", text)
+            (into / name).write_text(text, encoding="utf-8")
         targets.write(settings, os.environ, into / TARGETS)
     except DocumentError as error:
         raise RefusedError(str(error)) from None

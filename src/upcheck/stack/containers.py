@@ -233,9 +233,9 @@ def _illness(health: dict[str, Any]) -> str:
 
 def _last_line(container: dict[str, Any]) -> str:
     """What a container said last."""
-    told = command.run(["docker", "logs", "--tail=1", container["Id"]], timeout=compose.TIMEOUT)
-    said = (told.stdout + told.stderr).strip()  # docker keeps the two of the container apart
-    return f": {said[:_SHOWN]}" if said else ""
+    told = command.run(["docker", "logs", "--tail=5", container["Id"]], timeout=compose.TIMEOUT)
+    lines = [line for line in (told.stderr or told.stdout).splitlines() if line.strip()]  # the container's own two
+    return f": {lines[-1].strip()[:_SHOWN]}" if lines else ""
 
 
 def _seconds(moment: str) -> float:
