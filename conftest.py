@@ -30,10 +30,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """A service's checks are there where their variables are set; whoever asks for them is told which are not."""
     if collection_path.suffix not in (".py", ".yml") or collection_path.parent.parent != CHECKS:
         return None
-    missing = [name for name in variables(collection_path) if not os.environ.get(name)]
-    asked = {config.invocation_params.dir / arg.partition("::")[0] for arg in config.args}
-    if missing and asked & {collection_path, collection_path.parent}:
-        raise pytest.UsageError(f"checks/{collection_path.parent.name} asks {missing[0]}, which is not set")
+    address, *more = variables(collection_path)
+    missing = [name for name in (address, *more) if not os.environ.get(name)]
+    if address in missing and collection_path.parent in {config.invocation_params.dir / arg for arg in config.args}:
+        raise pytest.UsageError(f"checks/{collection_path.parent.name} asks {address}, which is not set")
     return True if missing else None
 
 
