@@ -277,8 +277,9 @@ def _tell(standings: list[Standing]) -> None:
         memory = f"{one.memory / 2**20:.0f} MB" if one.memory else ""
         told = [one.why, since, memory, _came_back(one)]
         click.echo(f"{one.service.name:<{_WIDE}} {state}  {one.service.url:<26} {'  '.join(filter(None, told))}")
-    if ill := next((one.service.name for one in standings if not one.healthy), ""):
-        click.echo(f"more of it: `upcheck stack logs {ill}`, with the same --provider", err=True)
+    if ill := [one for one in standings if not one.healthy]:
+        worst = max(ill, key=lambda one: one.run.died)  # others may only not have been well yet when it was given up
+        click.echo(f"more of it: `upcheck stack logs {worst.service.name}`, with the same --provider", err=True)
         sys.exit(ExitCode.FAILED)
 
 
