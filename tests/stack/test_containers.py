@@ -154,7 +154,7 @@ def test_up_names_each_container_and_proves_the_path_of_an_alert(started: Starte
     ports = {name.replace("_", "-"): port for name, port in started.repo.ports.items()}
     assert {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}.items() <= well.items()
     (proven,) = [line for line in lines if line.startswith("proven")]
-    assert "routed it to info, as the routes say" in proven
+    assert proven.endswith("routed it to info, as the routes say, and had watchdog told of another")
 
 
 def test_status_tells_of_each_container_and_exits_0(started: Started) -> None:

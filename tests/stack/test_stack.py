@@ -18,7 +18,9 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.stack.conftest import Repo, Started, made
+from upcheck.servers import alertmanager
 from upcheck.settings import Settings
+from upcheck.stack import proof
 from upcheck.stack.services import BINARIES, PORTS, StackError, addressed, addresses, ports, services
 
 
@@ -42,9 +44,41 @@ def test_up_names_each_service_and_proves_the_path_of_an_alert(started: Started)
         assert any(line.split()[:2] == [name, started.repo.url(name)] for line in lines), lines
     assert any(line.startswith("watch ") for line in lines)
     (proven,) = [line for line in lines if line.startswith("proven")]
-    assert "routed it to info, as the routes say" in proven
+    assert proven.endswith("routed it to info, as the routes say, and had watchdog told of another")
     (missing,) = [line for line in lines if line.startswith("missing")]
     assert "secrets/pagerduty-key, secrets/slack-url, secrets/smtp-password" in missing
+
+
+ROUTES = """\
+route: {{receiver: people, routes: [{{matchers: [alertname="Watchdog"], receiver: {0}, group_wait: 0s, group_by: [job]}}]}}
+receivers: [{{name: people}}, {{name: program, webhook_configs: [{{url: "http://127.0.0.1:1/"}}]}}]
+"""
+
+
+def test_the_receiver_of_the_watchdog_was_told_of_the_drill(started: Started) -> None:
+    assert (started.repo.path / ".upcheck/push/watchdog.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("receiver", "said"),
+    [
+        ("program", "could not tell program of a drill alert: `upcheck stack logs alertmanager` says why"),
+        ("people", "routed it to people, as the routes say"),
+    ],
+)
+def test_a_receiver_that_takes_nothing_is_told_and_people_are_left_in_peace(
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, receiver: str, said: str
+) -> None:
+    monkeypatch.setattr(proof, "PATIENCE", 3.0)
+    path = tmp_path / "alertmanager.yml"
+    path.write_text(ROUTES.format(receiver))
+    urls = started.repo.url("prometheus"), started.repo.url("alertmanager")
+    with alertmanager(Settings.load(ROOT, {}), path, tmp_path / "data") as other:
+        try:
+            told = proof.path(urls[0], other, path, found=urls[1])
+        except StackError as error:
+            told = str(error)
+    assert told.endswith(said)
 
 
 def test_alertmanager_finds_each_secret_wherever_it_was_started(started: Started) -> None:

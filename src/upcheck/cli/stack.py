@@ -55,7 +55,8 @@ _provider = click.option(
 def up(provider: str) -> None:
     """Prove the configuration, start everything, and prove that an alert finds its way.
 
-    What promtool, amtool or the contract refuse starts nothing. Nobody is told of the alert that proves it.
+    What promtool, amtool or the contract refuse starts nothing. Of the alerts that prove it, only who is told of the
+    watchdog hears.
 
     \b
     Exit codes: 0 everything is well, 1 something is not, 2 wrong usage, 3 nothing was started.

@@ -1,4 +1,4 @@
-"""What is proven once a stack runs: rules are loaded, and an alert finds its way. Nobody is told of it."""
+"""What is proven once a stack runs: rules are loaded, and alerts find their way. Of people, nobody is told."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from upcheck import alertmanager
 from upcheck.probes import ProbeFailure
 from upcheck.probes.http import Request, fetch
-from upcheck.routes import Routes
+from upcheck.routes import ALL, Routes
 from upcheck.stack.services import StackError
 
 PATIENCE = 15.0  # seconds: Prometheus looks for its Alertmanagers each five
+WATCHDOG = "Watchdog"  # the alert that always fires: docs/stack.md
+_REQUESTS = "alertmanager_notification_requests"
 _SILENCED = timedelta(minutes=2)  # for which the drill alert stays silent, should it not be taken back
 
 
@@ -24,7 +28,8 @@ def path(prometheus: str, receivers: str, configuration: Path, *, found: str) ->
     """Prove that alerts get from the Prometheus to the Alertmanager at these URLs, and there to who should be told.
 
     *found* is where Prometheus is to have found that Alertmanager. A drill alert is silenced before it is sent, so no
-    receiver hears of it. Returns a sentence that says what was proven; raises StackError with what was not.
+    receiver hears of it; another goes to who is told of the watchdog, a program that hears of it each minute. Returns
+    a sentence that says what was proven; raises StackError with what was not.
     """
     try:
         _until(
@@ -32,13 +37,16 @@ def path(prometheus: str, receivers: str, configuration: Path, *, found: str) ->
             f"prometheus at {prometheus} has not found its alertmanager at {found}: see alerting in prometheus.yml",
         )
         groups = _asked(f"{prometheus}/api/v1/rules")["groups"]
-        told = _drilled(receivers, Routes.load(configuration))
+        routes = Routes.load(configuration)
+        told = _drilled(receivers, routes)
+        heard = _delivered(receivers, routes)
     except ProbeFailure as error:
         raise StackError(f"what runs could not be proven: {error}") from None
     rules = sum(len(group["rules"]) for group in groups)
     return (
         f"prometheus has {rules} rules and sends to alertmanager, which took a silenced drill alert "
-        f"and routed it to {', '.join(told)}, as the routes say; it is over, and nobody was told"
+        f"and routed it to {', '.join(told)}, as the routes say"
+        + (f", and had {heard} told of another" if heard else "")
     )
 
 
@@ -66,6 +74,35 @@ def _drilled(receivers: str, routes: Routes) -> list[str]:
     if told != expected:
         raise StackError(f"alertmanager routed a drill alert to {told}, the routes say {expected}: is it another's?")
     return told
+
+
+def _delivered(receivers: str, routes: Routes) -> str:
+    """The receiver of the watchdog, which took a drill alert; nothing where it has no receiver of its own.
+
+    Raises StackError where it was not told.
+    """
+    labels = {"alertname": WATCHDOG, "severity": "info", "job": f"upcheck-drill-{uuid.uuid4().hex}"}
+    told = routes.of(labels).told
+    others = {one.receiver for one in routes.of({**labels, "alertname": "UpcheckDrill"}).notifications}
+    alone = {"job", ALL} & {name for one in told for name in one.group_by}
+    if len(told) != 1 or told[0].receiver in others or not alone or told[0].group_wait > PATIENCE:
+        return ""
+    before, now = _requests(receivers), datetime.now(UTC)
+    _push(receivers, {"labels": labels, "startsAt": now.isoformat(), "endsAt": (now + _SILENCED).isoformat()})
+    _until(
+        lambda: _requests(receivers) > before,
+        f"alertmanager could not tell {told[0].receiver} of a drill alert: `upcheck stack logs alertmanager` says why",
+    )
+    _push(receivers, {"labels": labels, "startsAt": now.isoformat(), "endsAt": datetime.now(UTC).isoformat()})
+    return told[0].receiver
+
+
+def _requests(receivers: str) -> float:
+    """How many messages receivers have taken."""
+    page = fetch(Request(f"{receivers}/metrics", deadline=5.0)).text
+    count = {f"{_REQUESTS}_total": 1.0, f"{_REQUESTS}_failed_total": -1.0}
+    samples = [one for family in text_string_to_metric_families(page) for one in family.samples]
+    return sum(count.get(one.name, 0.0) * one.value for one in samples)
 
 
 def _push(receivers: str, alert: dict[str, Any]) -> None:
