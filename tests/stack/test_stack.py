@@ -50,7 +50,9 @@ def test_up_names_each_service_and_proves_the_path_of_an_alert(started: Started)
 
 
 ROUTES = """\
-route: {{receiver: people, routes: [{{matchers: [alertname="Watchdog"], receiver: {0}, group_wait: 0s, group_by: [job]}}]}}
+route:
+  receiver: people
+  routes: [{{matchers: [alertname="Watchdog"], receiver: {0}, group_wait: 0s, group_by: [job]}}]
 receivers: [{{name: people}}, {{name: program, webhook_configs: [{{url: "http://127.0.0.1:1/"}}]}}]
 """
 
