@@ -229,7 +229,22 @@ def test_amtool_takes_the_configuration_as_the_operator_mounts_it(
     told = subprocess.run(argv, capture_output=True, text=True, timeout=20)
     assert told.returncode == 0, told.stderr
     assert "1 templates" in told.stdout
-    assert "/etc/alertmanager/secrets/upcheck-receivers/slack-url" in secret["stringData"]["alertmanager.yaml"]
+    text = secret["stringData"]["alertmanager.yaml"]
+    assert "/etc/alertmanager/secrets/upcheck-receivers/slack-url" in text
+    assert "url: http://upcheck.monitoring:9909/push/watchdog" in text
+    assert "127.0.0.1" not in text
+
+
+def test_a_push_is_waited_for_where_it_comes_to(repo: Repo) -> None:
+    repo.write("collector.py", "")
+    repo.write("checks/jobs.yml", "checks: [{name: the backup ran, push: {name: backup, grace: 1d}}]")
+    one = export(Settings.load(repo.path, {}), Cluster())
+    assert pods(one.objects)["CronJob"]["spec"]["containers"][0]["command"][-1] == (
+        "--deselect=checks/jobs.yml::the backup ran"
+    )
+    assert [line for line in one.left if "push" in line] == []
+    (line,) = [line for line in export(Settings.load(repo.path, {}), Cluster(shards=3)).left if "push" in line]
+    assert line == "a push comes to one pod of 3, and another may wait for it: checks/jobs.yml::the backup ran"
 
 
 def typed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -307,7 +322,8 @@ def test_a_pod_runs_what_it_is_told_out_of_the_config_maps(objects: list[Object]
     alive = containers["watch"]["livenessProbe"]["exec"]["command"]
     assert subprocess.run([sys.executable, *alive[1:]], cwd=srv, env=environ, timeout=20).returncode == 0
     (once,) = pods(objects)["CronJob"]["spec"]["containers"]
-    argv = [sys.executable, "-m", "upcheck.cli", *once["command"][1:-1], f"--target={address}"]
+    argv = [part.replace("http://upcheck:9909", address) for part in once["command"][1:]]
+    argv = [sys.executable, "-m", "upcheck.cli", *argv]
     told = subprocess.run(argv, cwd=srv, env=environ, capture_output=True, text=True, timeout=60)
     assert told.returncode == 0, told.stdout
     assert " held, 6 skipped" in told.stdout  # four services and the stack, which nobody named, and the objectives
@@ -334,7 +350,12 @@ def test_files_are_split_into_config_maps_and_one_that_is_too_large_is_refused(r
         (("--namespace", "My_Space"), "namespace 'My_Space': Kubernetes takes a-z, 0-9 and - within"),
         (("--label", "release"), "--label release: expected KEY=VALUE"),
         (("--label", "team=a b"), "label team=a b: Kubernetes takes letters"),
+        (("--label", "a=b", "--label", "a=c"), "--label a=c: expected KEY=VALUE, and a once"),
+        (("--label", "app.kubernetes.io/name=shop"), "it is upcheck's own, by which its objects find each other"),
         (("--shards", "0"), "0 is not in the range"),
+        (("--prober", "http://blackbox:9115"), "expected HOST:PORT, such as blackbox-exporter:9115"),
+        (("--namespace", ""), "--namespace: expected a name"),
+        (("--image", ""), "image: expected one that the Dockerfile makes"),
     ],
 )
 def test_what_kubernetes_would_not_take_is_refused(repo: Repo, arguments: tuple[str, ...], said: str) -> None:

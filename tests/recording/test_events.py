@@ -103,6 +103,13 @@ def test_what_can_not_be_recorded_is_refused_whole(
     assert samples(shop) == before
 
 
+def test_a_misspelt_field_is_told_before_the_one_that_it_lacks(shop: Recorder) -> None:
+    told = {**REQUEST, "rout": REQUEST["route"]}
+    del told["route"]
+    with pytest.raises(RecordingError, match="request has no field 'rout'; did you mean 'route'?"):
+        shop.tell(told)
+
+
 def test_a_field_that_is_missing_is_named(shop: Recorder) -> None:
     with pytest.raises(RecordingError, match="route: expected text, not nothing"):
         shop.tell({name: value for name, value in REQUEST.items() if name != "route"})

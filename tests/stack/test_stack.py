@@ -195,7 +195,7 @@ def test_a_rule_that_promtool_refuses_restarts_nothing(started: Started) -> None
             "moduls:",
             "blackbox_exporter refuses monitoring/exporters/blackbox.yml:",
         ),
-        ("prometheus/rules/system.yml", "up == 0", 'up{job="nobody"} == 0', "the contract is broken in 1 places"),
+        ("prometheus/rules/system.yml", "up == 0", 'up{job="nobody"} == 0', "the contract is broken in 1 place"),
     ],
     ids=["amtool", "blackbox_exporter", "contract"],
 )

@@ -13,7 +13,7 @@ def export() -> None:
 
 
 @export.command()
-@click.option("--namespace", default="", metavar="NAME", help="Where the objects are; default: kubectl's.")
+@click.option("--namespace", metavar="NAME", help="Where the objects are; default: kubectl's.")
 @click.option(
     "--image", metavar="IMAGE", help="What `docker build .` made of the Dockerfile; default: upcheck:VERSION."
 )
@@ -24,7 +24,7 @@ def export() -> None:
     "--prober", default="", metavar="HOST:PORT", help="Who answers /probe for Probes; default: the collector."
 )
 @click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", help="On every object; can be given again.")
-def kubernetes(namespace: str, image: str | None, shards: int, prober: str, labels: tuple[str, ...]) -> None:
+def kubernetes(namespace: str | None, image: str | None, shards: int, prober: str, labels: tuple[str, ...]) -> None:
     """Print this repo as Kubernetes objects, for a cluster with prometheus-operator.
 
     A StatefulSet with the collector and `upcheck watch`, a CronJob with `upcheck run`, PrometheusRules, a
@@ -41,14 +41,17 @@ def kubernetes(namespace: str, image: str | None, shards: int, prober: str, labe
     from upcheck.kubernetes import Cluster, ExportError
     from upcheck.kubernetes import export as made
 
+    told: dict[str, str] = {}
     for one in labels:
-        if "=" not in one:
-            raise click.UsageError(f"--label {one}: expected KEY=VALUE")
-    told = dict(one.split("=", 1) for one in labels)
+        key, equals, value = one.partition("=")
+        if not equals or key in told:
+            raise click.UsageError(f"--label {one}: expected KEY=VALUE" + (f", and {key} once" if key in told else ""))
+        told[key] = value
+    if namespace == "":
+        raise click.UsageError("--namespace: expected a name; without the option, the objects go where kubectl is")
     try:
-        cluster = Cluster(
-            namespace=namespace, shards=shards, prober=prober, labels=told, **({"image": image} if image else {})
-        )
+        more = {} if image is None else {"image": image}
+        cluster = Cluster(namespace=namespace or "", shards=shards, prober=prober, labels=told, **more)
         exported = made(settings_here(needed=True), cluster)
     except (DocumentError, ExportError, OSError) as error:
         raise click.UsageError(str(error)) from None

@@ -51,7 +51,15 @@ class Cluster:
             raise ExportError(
                 f"namespace '{self.namespace}': Kubernetes takes a-z, 0-9 and - within, 63 characters at most"
             )
+        if self.prober and not re.fullmatch(r"[^/:\s]+:\d{1,5}", self.prober):
+            raise ExportError(f"prober '{self.prober}': expected HOST:PORT, such as blackbox-exporter:9115")
+        if not self.image:
+            raise ExportError(f"image: expected one that the Dockerfile makes, such as {NAME}:{upcheck.__version__}")
         for key, value in self.labels.items():
+            if key in {*common(), "app.kubernetes.io/component"}:
+                raise ExportError(
+                    f"label {key}: it is {NAME}'s own, by which its objects find each other; take another"
+                )
             if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
                 raise ExportError(
                     f"label {key}={value}: Kubernetes takes letters, digits, -, _ and . within, at most 63"
@@ -98,8 +106,11 @@ def export(settings: Settings, cluster: Cluster) -> Exported:
     from upcheck.kubernetes import operator, workloads
 
     probes, left = operator.probes(settings, cluster)
+    pushed = workloads.pushed(settings)
+    if pushed and cluster.shards > 1:
+        left.append(f"a push comes to one pod of {cluster.shards}, and another may wait for it: {', '.join(pushed)}")
     objects = [
-        *workloads.made(settings, cluster),
+        *workloads.made(settings, cluster, pushed),
         operator.service_monitor(cluster),
         *probes,
         *operator.rules(settings, cluster),

@@ -14,6 +14,7 @@ from upcheck import documents, yaml_checks
 from upcheck.blackbox import modules
 from upcheck.kubernetes import NAME, PORT, Cluster, ExportError, Object, common, named
 from upcheck.settings import Settings
+from upcheck.stack.services import addressed
 from upcheck.targets import UnprobedError, probed
 
 API = "monitoring.coreos.com/v1"
@@ -38,7 +39,10 @@ def rules(settings: Settings, cluster: Cluster) -> Iterator[Object]:
 def service_monitor(cluster: Cluster) -> Object:
     """Each pod's page of metrics; the job is called `collector`, as in prometheus.yml."""
     selector = {"matchLabels": {**common(), "app.kubernetes.io/component": "collector"}}
-    endpoints = [{"port": "http", "path": "/metrics", "interval": "15s"}]
+    # The nodes are told of by a node_exporter on each, which a cluster with the operator has: an alert on both is one
+    # too many.
+    drop = [{"sourceLabels": ["__name__"], "regex": "node_.+", "action": "drop"}]
+    endpoints = [{"port": "http", "path": "/metrics", "interval": "15s", "metricRelabelings": drop}]
     spec = {"jobLabel": "app.kubernetes.io/component", "selector": selector, "endpoints": endpoints}
     return cluster.made(API, "ServiceMonitor", NAME, component="collector", spec=spec)
 
@@ -79,12 +83,21 @@ def alertmanager(settings: Settings, cluster: Cluster) -> Iterator[Object]:
         return
     made = _plain(documents.load(path))
     _mounted(made, {})
+    _moved(made, f"{NAME}.{cluster.namespace}:{PORT}" if cluster.namespace else f"{NAME}:{PORT}")
     templates = [file for pattern in made.get("templates", ()) for file in sorted(path.parent.glob(pattern))]
     if templates:
         made["templates"] = [f"{_ALERTMANAGER}/config/*.tmpl"]
     texts = {"alertmanager.yaml": yaml.safe_dump(made, sort_keys=False, allow_unicode=True, width=4096)}
     texts |= {f"{file.stem}.tmpl": file.read_text(encoding="utf-8") for file in templates}
     yield cluster.made("v1", "Secret", f"{NAME}-alertmanager", component="alertmanager", stringData=texts)
+
+
+def _moved(made: Object, collector: str) -> None:
+    """Let webhooks that are the collector's, as the watchdog's, find it in the cluster."""
+    for receiver in made.get("receivers") or ():
+        for webhook in receiver.get("webhook_configs") or ():
+            if "url" in webhook:
+                webhook["url"] = addressed(str(webhook["url"]), {PORT: collector})
 
 
 def _mounted(value: Any, seen: dict[str, str]) -> None:

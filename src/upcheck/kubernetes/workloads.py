@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from upcheck import yaml_checks
 from upcheck.kubernetes import NAME, PORT, Cluster, ExportError, Object, common
 from upcheck.settings import Settings
 
@@ -23,10 +24,20 @@ _ALIVE = (
 )
 
 
-def made(settings: Settings, cluster: Cluster) -> list[Object]:
+def pushed(settings: Settings) -> list[str]:
+    """The checks in YAML that wait for a push, which comes to the pod of the collector. Raises DocumentError."""
+    return [
+        f"{path.relative_to(settings.root).as_posix()}::{check.name}"
+        for path in sorted(settings.checks.rglob("*.yml"))
+        for check in yaml_checks.load(path)
+        if check.kind == "push"
+    ]
+
+
+def made(settings: Settings, cluster: Cluster, pushed: list[str]) -> list[Object]:
     """ConfigMaps of the files, a Service, a StatefulSet with a pod for each shard, and the CronJob.
 
-    Raises ExportError for a file that a ConfigMap can't hold.
+    The CronJob leaves out the checks that are *pushed* to. Raises ExportError for a file that a ConfigMap can't hold.
     """
     maps = {f"{NAME}-repo-{number}": texts for number, texts in enumerate(_maps(settings))}
     volumes: list[Object] = [_repo(maps), {"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
@@ -39,7 +50,7 @@ def made(settings: Settings, cluster: Cluster) -> list[Object]:
         ),
         cluster.made("v1", "Service", NAME, component="collector", spec={"selector": _SELECTOR, "ports": ports}),
         _shards(cluster, volumes, read),
-        _cron(cluster, volumes),
+        _cron(cluster, volumes, pushed),
     ]
 
 
@@ -77,9 +88,10 @@ def _shards(cluster: Cluster, volumes: list[Object], read: str) -> Object:
     return cluster.made("apps/v1", "StatefulSet", NAME, component="collector", spec=spec)
 
 
-def _cron(cluster: Cluster, volumes: list[Object]) -> Object:
+def _cron(cluster: Cluster, volumes: list[Object], pushed: list[str]) -> Object:
     """All checks once an hour, in a process without a past: its Job fails where one does not hold."""
-    once = _container(cluster, "run", ["upcheck", "run", f"--target=http://{NAME}:{PORT}"], "512Mi")
+    argv = ["upcheck", "run", f"--target=http://{NAME}:{PORT}", *(f"--deselect={one}" for one in pushed)]
+    once = _container(cluster, "run", argv, "512Mi")
     pod = _pod([*volumes, {"name": "data", "emptyDir": {}}]) | {"restartPolicy": "Never", "containers": [once]}
     labels = {**common(), "app.kubernetes.io/component": "run", **cluster.labels}
     job = {"backoffLimit": 0, "activeDeadlineSeconds": 600, "template": {"metadata": {"labels": labels}, "spec": pod}}

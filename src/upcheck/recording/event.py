@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,12 +89,16 @@ class Recording:
         try:
             values = [told[name] for name in self.names]
         except KeyError:
+            self._refuse_others(told)  # first: a field that is missing may be there misspelt
             values = [told.get(name) for name in self.names]
         if len(told) != len(values):
-            for name in told:
-                if name not in self._index:
-                    raise RecordingError(f"{self.event.name} has no field '{name}'{nearest(name, self.names)}")
+            self._refuse_others(told)
         self(*values)
+
+    def _refuse_others(self, told: Iterable[str]) -> None:
+        for name in told:
+            if name not in self._index:
+                raise RecordingError(f"{self.event.name} has no field '{name}'{nearest(name, self.names)}")
 
     def actions(self, values: Sequence[Any]) -> Actions:
         """What is to be done for *values*; raises RecordingError where one of them is not what its field is."""

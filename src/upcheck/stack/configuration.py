@@ -97,8 +97,9 @@ def _kept_contract(settings: Settings) -> None:
         shown = "\n".join(
             f"  {_shown(one.file, settings)}:{one.line}: {one.sentence}" for one in report.findings[:_SHOWN]
         )
+        count = len(report.findings)
         raise RefusedError(
-            f"the contract is broken in {len(report.findings)} places (`upcheck rules contract` shows all):\n{shown}"
+            f"the contract is broken in {count} place{'s' * (count > 1)} (`upcheck rules contract` shows all):\n{shown}"
         )
 
 
