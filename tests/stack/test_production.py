@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import shlex
 import shutil
+import sqlite3
 import ssl
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,11 +27,16 @@ import yaml
 from tests.conftest import ROOT
 from tests.databases import packages
 from tests.databases.servers import Server, folder, give_away, listens
+from tests.stack.conftest import Repo, made
+from tests.stack.test_backup import silenced, silences
 from tests.stack.test_more_than_one import AGAIN, until
+from tests.stack.test_stack import asked_up
 from tests.test_docs import BLOCK, blocks
 from upcheck import tools
+from upcheck.history.schema import VERSION
 from upcheck.servers import free_port
 from upcheck.settings import Settings
+from upcheck.stack.services import BINARIES, PORTS
 
 PAGE = ROOT / "docs/production.md"
 NOT_RUN = re.compile(r"^\(not run by a test: [^)]+\)\n\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -47,6 +55,18 @@ def test_each_command_is_run_by_a_test_or_says_that_it_is_not() -> None:
     assert commands
     for text in commands:
         assert (text in marked) != any(text.startswith(beginning) for beginning in run), text
+
+
+def test_room_on_the_disk_is_what_the_formula_comes_to() -> None:
+    text = PAGE.read_text()
+    bytes_of_a_sample = float(text.partition("A sample is ")[2].split()[0])
+    heading, _, *rows = text.partition("| series | ")[2].partition("\n\n")[0].splitlines()
+    days = [int(cell.split()[0]) for cell in heading.strip(" |").split("|")]
+    for row in rows:
+        series, *told = (cell.strip() for cell in row.strip("|").split("|"))
+        for many, cell in zip(days, told, strict=True):
+            gigabytes = int(series.replace(",", "")) * many * 86400 / 15 * bytes_of_a_sample / 1e9
+            assert cell == f"{gigabytes:.2g} GB", row
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +128,10 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     ports = {port: free_port() for port in (9090, 9093, 9909, 3001, 443)}
     places = {f"{host}:{one}": f"127.0.0.1:{ours}" for one, ours in ports.items() for host in ("10.0.0.1", "127.0.0.1")}
     places |= {"10.0.0.1": "127.0.0.1", "listen 443": f"listen 127.0.0.1:{ports[443]}"}
-    made = Machine(path / "home", places, environ(path))
-    made.path.mkdir()
-    assert "SUCCESS" in made.run(block("umask 077"))
-    return made
+    machine = Machine(path / "home", places, environ(path))
+    machine.path.mkdir()
+    assert "SUCCESS" in machine.run(block("umask 077"))
+    return machine
 
 
 def port(machine: Machine, documented: int) -> int:
@@ -131,13 +151,13 @@ def test_over_tls_each_asks_for_the_password_and_prometheus_has_it(secured: Mach
     assert {one.stat().st_mode & 0o077 for one in home.iterdir()} == {0}
     shutil.copyfile(ROOT / "collector.py", home / "collector.py")
     (home / "alertmanager.yml").write_text(ALONE)
-    made = yaml.safe_load(secured.typed(block("scrape_configs:", "")))
-    wrong = {**made["scrape_configs"][0], "job_name": "without a password"}
+    wanted = yaml.safe_load(secured.typed(block("scrape_configs:", "")))
+    wrong = {**wanted["scrape_configs"][0], "job_name": "without a password"}
     del wrong["basic_auth"]
-    made["scrape_configs"].append(wrong)
+    wanted["scrape_configs"].append(wrong)
     (home / "rules.yml").write_text("groups: [{name: g, interval: 1s, rules: [{alert: Told, expr: vector(1)}]}]")
-    made |= {"rule_files": ["rules.yml"], "global": {"scrape_interval": "1s"}}
-    (home / "prometheus.yml").write_text(yaml.safe_dump(made))
+    wanted |= {"rule_files": ["rules.yml"], "global": {"scrape_interval": "1s"}}
+    (home / "prometheus.yml").write_text(yaml.safe_dump(wanted))
     lines = block("python collector.py").splitlines()
     lines = [line if not line.startswith("python") else f"{line} --port {port(secured, 9909)}" for line in lines]
     lines = [line if not line.startswith("prometheus") else f"{line} {AGAIN}" for line in lines]
@@ -157,6 +177,10 @@ def test_over_tls_each_asks_for_the_password_and_prometheus_has_it(secured: Mach
         }
         until(lambda: health() == expected, health)
         until(lambda: us.get(f"https://127.0.0.1:{ports['a']}/api/v2/alerts").json(), lambda: "no alert")
+        page = us.get(f"https://127.0.0.1:{ports['p']}/metrics").text
+        assert set(re.findall(r"prometheus_\w+", block("prometheus_tsdb_head_series", ""))) <= set(
+            re.findall(r"\w+", page)
+        )
 
 
 @pytest.fixture(scope="module")
@@ -248,3 +272,71 @@ def test_by_paths_of_one_name_links_lead_through_the_proxy(secured: Machine, pro
                 )
         flags = through(proxy, us, "monitoring.example.com", "/prometheus/api/v1/status/flags").json()["data"]
         assert flags["web.external-url"] == "https://monitoring.example.com/prometheus/"
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine, Repo]]:
+    """A machine whose stack does not run yet, and the repo that Git has of it."""
+    tools.ensure((*BINARIES, "amtool"), Settings.load(ROOT, {}))
+    path = tmp_path_factory.mktemp("machine")
+    (path / "home/monitoring").mkdir(parents=True)
+    (path / "mnt/secrets").mkdir(parents=True)
+    (path / "mnt/secrets/slack-url").write_text("https://hooks.example.com/a")
+    repo = made(path / "home/monitoring", {name: free_port() for name in PORTS})
+    (repo.path / ".gitignore").write_text(".upcheck/\n*.tar.gz\n")
+    places = {"/mnt": str(path / "mnt"), "https://git.example.com/monitoring.git": str(path / "git")}
+    there = Machine(repo.path, places, environ(path))
+    git = f"git -c user.name=a -c user.email=a@example.com -c init.defaultBranch=main -C {shlex.quote(str(repo.path))}"
+    there.run(f"{git} init -q && {git} add . && {git} commit -qm all && git clone -q --bare . {path / 'git'}")
+    try:
+        yield there, repo
+    finally:
+        if repo.path.is_dir():
+            repo.upcheck("stop")
+
+
+def test_the_way_back_from_an_upgrade_and_from_a_lost_machine(machine: tuple[Machine, Repo]) -> None:
+    there, repo = machine
+    assert "proven" in there.run(block("upcheck check"))
+    silenced(repo.url("alertmanager"), "kept")
+    until(lambda: asked_up(repo), lambda: "no sample")
+    until(lambda: "alive" in there.run("upcheck history"), lambda: there.run("upcheck history"))
+    there.run(block("upcheck stack backup"))
+    at = time.time()
+    there.run("upcheck stack stop")
+
+    history = Settings.load(repo.path, {}).history
+    with contextlib.closing(sqlite3.connect(history)) as newer:
+        newer.execute(f"PRAGMA user_version = {VERSION + 1}")
+    left = history.read_bytes()
+    assert "written by a newer upcheck" in there.run("upcheck run || true")
+    assert history.read_bytes() == left
+    told = there.run(block("upcheck stack stop"))
+    (aside,) = repo.record.folder.glob("before-*")
+    assert str(aside) in told
+    assert "alive" in there.run("upcheck history")
+
+    kept = Path(there.typed("/mnt/backup/monitoring.tar.gz"))
+    kept.parent.mkdir()
+    (repo.path / "before-upgrade.tar.gz").rename(kept)
+    shutil.rmtree(repo.path)
+    new = dataclasses.replace(there, path=repo.path.parent)
+    told = new.run(block("git clone"))
+    assert "slack-url" not in told.partition("missing")[2], "its secret is there"
+    assert silences(repo.url("alertmanager")) == {"kept"}
+    assert asked_up(repo, time=str(at)), "what was scraped before the machine was lost"
+    assert "alive" in there.run("upcheck history")
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd-analyze")
+def test_systemd_reads_the_units(tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    units = blocks(PAGE, "ini")
+    assert len(units) == 3
+    for number, text in enumerate(units):
+        unit = tmp_path / f"upcheck-{number}.service"
+        unit.write_text(re.sub(r"/srv/monitoring/\.venv/bin/\w+", str(program), text))
+        done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=30)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
