@@ -309,7 +309,7 @@ def test_the_way_back_from_an_upgrade_and_from_a_lost_machine(machine: tuple[Mac
     with contextlib.closing(sqlite3.connect(history)) as newer:
         newer.execute(f"PRAGMA user_version = {VERSION + 1}")
     left = history.read_bytes()
-    assert "written by a newer upcheck" in there.run("upcheck run || true")
+    assert "written by a newer upcheck" in there.run("upcheck history || true")
     assert history.read_bytes() == left
     told = there.run(block("upcheck stack stop"))
     (aside,) = repo.record.folder.glob("before-*")
