@@ -138,10 +138,8 @@ def test_empty(sla): assert sla("test_api", window="1m").error_rate <= 0.1
     run.stdout.fnmatch_lines(["*assert 0.97* >= 0.999", "*Sla test_api, 30d: 960 held, 20 failed, 10 error*"])
 
 
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[str]:
-    """A real Prometheus that has scraped the counters of the same runs, a sample a minute."""
-    now = int(time.time())
+def scraped(now: int) -> str:
+    """OpenMetrics: the counters of the same runs, as they were each minute."""
     done = sorted(runs(now), key=lambda one: one.started)
     lines = ["# TYPE upcheck_check_runs counter"]
     for outcome in Outcome:
@@ -158,8 +156,14 @@ def prometheus(tmp_path: Path) -> Iterator[str]:
     lines.append("# TYPE upcheck_last_success_timestamp_seconds gauge")
     held = max(one.started for one in done if one.outcome is Outcome.HELD)
     lines.append(f'upcheck_last_success_timestamp_seconds{{check="{CHECK}"}} {held} {now - 60}')
+    return "\n".join([*lines, "# EOF\n"])
+
+
+@pytest.fixture
+def prometheus(tmp_path: Path) -> Iterator[str]:
+    """A real Prometheus that has scraped them."""
     page = tmp_path / "page.om"
-    page.write_text("\n".join([*lines, "# EOF\n"]))
+    page.write_text(scraped(int(time.time())))
     tools = ROOT / ".tools"
     argv: list[str | Path] = [tools / "promtool", "tsdb", "create-blocks-from", "openmetrics", page, tmp_path / "data"]
     subprocess.run(argv, check=True, capture_output=True, timeout=60)

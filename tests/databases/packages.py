@@ -32,6 +32,8 @@ PACKAGES: Mapping[str, Sequence[str]] = {
         *("python3-requests", "python3-urllib3", "python3-chardet", "python3-certifi", "python3-idna", "python3-six"),
         *("python3-distutils", "python3-distro", "python3-packaging", "python3-pkg-resources"),
     ),
+    "victoria-metrics": ("victoria-metrics",),
+    "nginx": ("nginx", "nginx-common", "libpcre2-8-0"),
     "mariadbd": ("mariadb-server-core", "mariadb-common", "libaio1", "libnuma1", "liburing2", "libpcre2-8-0"),
 }
 HOMES = ("bin", "usr/bin", "usr/sbin", "usr/lib/postgresql/*/bin")

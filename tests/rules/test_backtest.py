@@ -272,18 +272,22 @@ incidents:
 """
 
 
-@pytest.fixture(scope="module")
-def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two days in which 30% fail from 03:00 to 03:20, 8% from 13:00 to 14:00, and 20% from 22:00 to 22:05."""
-    folder = tmp_path_factory.mktemp("week")
+def two_days() -> dict[str, list[float]]:
+    """Of which 30% fail from 03:00 to 03:20, 8% from 13:00 to 14:00, and 20% from 22:00 to 22:05."""
     start = 23 * 60  # T0 is 23:00
 
     def errors(number: int) -> float:
         minute = (number + start) % 1440 if number < 1440 else 0
         return 30 if 180 <= minute < 200 else 8 if 780 <= minute < 840 else 20 if 1320 <= minute < 1325 else 0
 
-    series = {"errors": [errors(number) for number in range(DAY)], "requests": [100.0] * DAY}
-    openmetrics(folder / "h.om", series, 60)
+    return {"errors": [errors(number) for number in range(DAY)], "requests": [100.0] * DAY}
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two days of history, two versions of the rules, and incidents."""
+    folder = tmp_path_factory.mktemp("week")
+    openmetrics(folder / "h.om", two_days(), 60)
     (folder / "new.yml").write_text(API.format(threshold="0.05"))
     (folder / "old.yml").write_text(API.format(threshold="0.1"))
     (folder / "incidents.yml").write_text(INCIDENTS)
