@@ -37,7 +37,9 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "monitoring/compose.yml").read_
 PYTHON = next(line.split()[1] for line in (ROOT / "Dockerfile").read_text().splitlines() if line.startswith("FROM"))
 MARK = "upcheck.test"
 HOME = "/usr/local"
-PACKAGES = f"{HOME}/lib/python{sys.version_info.major}.{sys.version_info.minor}"
+LIBRARY = f"{HOME}/lib/python{sys.version_info.major}.{sys.version_info.minor}"
+DEBIAN = "deb_system" in sysconfig.get_scheme_names()  # whose Python has its packages elsewhere
+PACKAGES = f"{HOME}/lib/python3/dist-packages" if DEBIAN else f"{LIBRARY}/site-packages"
 WORDS = ("sh", "dirname", "readlink", "wget", "grep", "rm", "mkdir", "chown", "chmod", "httpd", "kill")
 KEPT = {
     "prometheus": ("65534:65534", "/prometheus"),
@@ -101,7 +103,7 @@ def _context(lines: list[str], paths: Mapping[str, Path | str]) -> io.BytesIO:
 def _worth(entry: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """No more of Python's own library than its programs need."""
     left_out = r"/(__pycache__|site-packages|dist-packages|test|tests|idlelib|tkinter|config-3[^/]*)$"
-    return None if entry.name.startswith(f"root{PACKAGES}/") and re.search(left_out, entry.name) else entry
+    return None if entry.name.startswith(f"root{LIBRARY}/") and re.search(left_out, entry.name) else entry
 
 
 def _base() -> list[str]:
@@ -145,11 +147,11 @@ def _placed(paths: list[Path]) -> dict[str, Path | str]:
 def _python() -> dict[str, Path | str]:
     """This Python, and of its packages those that upcheck, pip and the build of a wheel need."""
     library = Path(sysconfig.get_path("stdlib"))
-    found: dict[str, Path | str] = {f"{HOME}/bin/python": Path(sys.executable).resolve(), PACKAGES: library}
+    found: dict[str, Path | str] = {f"{HOME}/bin/python": Path(sys.executable).resolve(), LIBRARY: library}
     for name in _closure({"pip", "hatchling", *_required()}):
         for file in importlib.metadata.files(name) or ():
             if ".." not in file.parts and "__pycache__" not in file.parts:
-                found[f"{PACKAGES}/site-packages/{file}"] = Path(str(file.locate()))
+                found[f"{PACKAGES}/{file}"] = Path(str(file.locate()))
     native = [*library.glob("lib-dynload/*.so"), *(Path(one) for place, one in found.items() if ".so" in place)]
     found |= _placed([one for one in libraries(native) if not one.is_relative_to(sys.prefix)])
     return found | _placed(libraries([Path(sys.executable).resolve()]))
@@ -185,6 +187,7 @@ def _offline() -> list[str]:
     """The Dockerfile's own pip finds what it needs where it is, and fetches nothing."""
     pip = "import runpy; runpy.run_module('pip', run_name='__main__', alter_sys=True)"
     return [
-        "ENV PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 PIP_ROOT_USER_ACTION=ignore",
+        "ENV PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0 PIP_ROOT_USER_ACTION=ignore PIP_BREAK_SYSTEM_PACKAGES=1",
+        "ENV DEB_PYTHON_INSTALL_LAYOUT=deb",
         f"RUN printf '#!{HOME}/bin/python\\n%s\\n' \"{pip}\" > {HOME}/bin/pip && chmod 755 {HOME}/bin/pip",
     ]
