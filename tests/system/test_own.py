@@ -51,17 +51,18 @@ def test_it_agrees_with_psutil() -> None:
 
 def test_after_a_fork_the_child_tells_of_itself() -> None:
     own = OwnProcess()
-    before = own.resident()
-    assert before
+    assert own.resident()
     reading, writing = os.pipe()
     if not (child := os.fork()):
+        before = own.resident()
         held = bytearray(b"x") * (200 * 1024 * 1024)
-        os.write(writing, str(own.resident()).encode())
+        os.write(writing, f"{before} {own.resident()}".encode())
         os._exit(len(held) % 2)
     os.waitpid(child, 0)
     os.close(writing)
     with os.fdopen(reading) as told:
-        assert int(told.read()) > before + 150 * 1024 * 1024
+        before, after = map(int, told.read().split())
+    assert after > before + 150 * 1024 * 1024
 
 
 def test_without_proc_there_is_what_python_knows(tmp_path: Path) -> None:
