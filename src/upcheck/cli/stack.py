@@ -133,7 +133,7 @@ def backup(file: Path, provider: str) -> None:
     \b
     Exit codes: 0 all is in FILE, 2 wrong usage, 3 nothing was written, and a FILE of before is as it was.
     """
-    with _refusals("no backup was made"):
+    with _refusals(f"no backup was made{f'; {file} is as it was' if file.exists() else ''}"):
         manifest = _stack(provider).backup(file)
     click.echo(f"{file}: {_listed(manifest)}, {file.stat().st_size / 2**20:.1f} MB")
     click.echo("not in it: monitoring/ and checks/, which Git has; secrets and .env, which are yours to keep elsewhere")

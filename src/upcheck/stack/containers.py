@@ -74,9 +74,9 @@ class Containers(Provider):
 
     def backup(self, file: Path) -> Manifest:
         if not self._started:
-            raise StackError("there is nothing to save: the stack was never started: `upcheck stack up`")
+            raise StackError(archive.NOTHING)
         with self.record.alone(), self._made():
-            return archive.write(file, volumes.entries(self._found()))
+            return archive.write(file, archive.some(volumes.entries(self._found())))
 
     def restore(self, file: Path) -> tuple[Manifest, Path]:
         self.record.make()

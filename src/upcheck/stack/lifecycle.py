@@ -82,6 +82,8 @@ class Local(Provider):
         return self._proven(self.record.configuration / "alertmanager/alertmanager.yml")
 
     def backup(self, file: Path) -> Manifest:
+        if not self.record.kept:  # a history alone is of checks that ran without a stack
+            raise StackError(archive.NOTHING)
         self.record.make()
         with self.record.alone():
             taken = self.record.folder / "snapshot"
@@ -92,7 +94,7 @@ class Local(Provider):
                     alertmanager.terminate()  # it writes its silences now, and the supervisor brings it back
                     alertmanager.wait(STOP)
                 snapshot.taken(self.settings, self.record, taken)
-                return archive.write(file, snapshot.entries(taken))
+                return archive.write(file, archive.some(snapshot.entries(taken)))
             except psutil.TimeoutExpired:
                 raise StackError(
                     f"alertmanager did not end within {STOP:g} s to write its silences: try again"

@@ -58,6 +58,11 @@ class Record:
         except OSError as error:
             raise StackError(f"{self.folder} can't be made: {error.strerror}; free space or its rights") from None
 
+    @property
+    def kept(self) -> bool:
+        """Whether Prometheus or Alertmanager keeps anything here."""
+        return any(path.is_file() for path in self.data.rglob("*"))
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep another `upcheck stack` command of this repo out for as long as the block lasts. Raises StackError."""
