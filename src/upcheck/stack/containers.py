@@ -19,7 +19,7 @@ from upcheck.stack.archive import Manifest
 from upcheck.stack.compose import Compose, docker
 from upcheck.stack.health import Standing, memory
 from upcheck.stack.provider import Provider, free
-from upcheck.stack.record import Run, process
+from upcheck.stack.record import Run, process, reason
 from upcheck.stack.services import Service, StackError
 
 _PROFILES = ("--profile", "postgres", "--profile", "redis")  # to end what is no longer asked for, too
@@ -232,10 +232,10 @@ def _illness(health: dict[str, Any]) -> str:
 
 
 def _last_line(container: dict[str, Any]) -> str:
-    """What a container said last."""
-    told = command.run(["docker", "logs", "--tail=5", container["Id"]], timeout=compose.TIMEOUT)
-    lines = [line for line in (told.stderr or told.stdout).splitlines() if line.strip()]  # the container's own two
-    return f": {lines[-1].strip()[:_SHOWN]}" if lines else ""
+    """What a container said last that tells why it ended."""
+    told = command.run(["docker", "logs", "--tail=300", container["Id"]], timeout=compose.TIMEOUT)
+    said = reason((told.stderr or told.stdout).splitlines())  # the container's own two
+    return f": {said[:_SHOWN]}" if said else ""
 
 
 def _seconds(moment: str) -> float:

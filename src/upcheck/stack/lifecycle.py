@@ -22,7 +22,7 @@ from upcheck.stack.credentials import show, token_file
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.provider import Provider, free
 from upcheck.stack.record import process
-from upcheck.stack.services import HOST, Service, StackError, addresses, ports, services
+from upcheck.stack.services import HOST, Service, StackError, addresses, ports, prove_kept, services
 from upcheck.stack.supervisor import STOP
 
 
@@ -114,6 +114,7 @@ class Local(Provider):
 
     def _prepared(self) -> _Prepared:
         """Everything that can refuse, before anything is changed."""
+        prove_kept(self.settings)
         numbers = ports(self.settings)
         runs = self._left()
         ours = [one.port for one in self.record.plan() if one.name in runs]  # what runs will give them back

@@ -20,6 +20,14 @@ PORTS: Mapping[str, int] = {
 }
 OPTIONAL: Mapping[str, int] = {"grafana": 3001, "postgres_exporter": 9187, "redis_exporter": 9121}
 """What listens in containers only."""
+KEPT: Mapping[str, tuple[str, str]] = {
+    "tsdb_retention": (
+        r"(?=\d)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?",
+        "a time such as 15d, 2w or 1y",
+    ),
+    "tsdb_size": (r"\d+[KMGTPE]?B", "a size such as 10GB"),
+}
+"""The pattern of each setting of what Prometheus keeps, and what is expected: it would not start with another."""
 BINARIES = ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter")
 _READY = {"collector": "/ready", "node_exporter": "/", "blackbox_exporter": "/-/healthy"}
 
@@ -62,6 +70,13 @@ def ports(settings: Settings, usual: Mapping[str, int] = PORTS) -> dict[str, int
         if other := next((each for each in found if each != name and found[each] == port), None):
             raise StackError(f"ports: {name} and {other} would both listen on {port}: give one of them another")
     return found
+
+
+def prove_kept(settings: Settings) -> None:
+    """Raises StackError where Prometheus would not take how long, or how much, it is to keep."""
+    for name, (pattern, expected) in KEPT.items():
+        if not re.fullmatch(pattern, value := getattr(settings, name)):
+            raise StackError(f"{name}: {value!r}: expected {expected}")
 
 
 def addresses(numbers: Mapping[str, int]) -> dict[int, str]:
