@@ -13,12 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from upcheck import targets
+from upcheck import bearer, targets
 from upcheck.documents import DocumentError
 from upcheck.stack import archive, snapshot
 from upcheck.stack.archive import Manifest
 from upcheck.stack.configuration import TARGETS, programs, propose, prove
-from upcheck.stack.credentials import show, token_file
+from upcheck.stack.credentials import prove_closed, show, token_file, token_in_force
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.provider import Provider, free
 from upcheck.stack.record import process
@@ -46,6 +46,7 @@ class Local(Provider):
         self.record.make()
         with self.record.alone():
             if self.running:
+                self._same_token()
                 self.retarget()
                 return False
             prepared = self._prepared()
@@ -121,14 +122,23 @@ class Local(Provider):
         for name, port in numbers.items():
             if port not in ours:
                 free(name, port)
-        token = token_file(os.environ, self.settings.root)
+        token = token_file(os.environ, self.settings)
+        prove_closed(token, self.record.plan(), os.environ)
         found = programs(self.settings)
         proposed = self.record.folder / "proposed"
         propose(self.settings, addresses(numbers), proposed)
         if token is not None:
             show(token, f"{HOST}:{numbers['collector']}", proposed)
         prove(self.settings, proposed, found)
-        return _Prepared(services(self.settings, numbers, found, self.record.configuration, self.record.data), proposed)
+        places = self.record.configuration, self.record.data
+        return _Prepared(services(self.settings, numbers, found, *places, token), proposed)
+
+    def _same_token(self) -> None:
+        """Raises StackError where another token is named than what runs asks for."""
+        named, in_force = token_file(os.environ, self.settings), token_in_force(self.record.plan())
+        if named is not None and named != in_force:
+            asks = f"asks for the token in {in_force}" if in_force else "asks for no token"
+            raise StackError(f"the collector that runs {asks}: `upcheck stack restart` has it ask for that in {named}")
 
     def _start(self, prepared: _Prepared) -> None:
         shutil.rmtree(self.record.configuration, ignore_errors=True)
@@ -139,6 +149,8 @@ class Local(Provider):
             supervisor = subprocess.Popen(
                 argv,
                 cwd=self.settings.root,
+                # The plan names the file of the token, and an empty name is refused by the collector.
+                env={name: value for name, value in os.environ.items() if name != bearer.FILE},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
