@@ -23,6 +23,8 @@ SKEW = 5.0  # seconds between two clocks
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")  # Prometheus': of 1,024 each
 
 URL = os.environ["STACK_URL"].rstrip("/")
+if not re.match(r"https?://[^/]", URL):
+    raise pytest.UsageError(f"STACK_URL: expected http://HOST:PORT, not {URL!r}")
 SETTINGS = settings.here()
 CONFIGURATION = SETTINGS.monitoring / "prometheus/prometheus.yml"
 

@@ -259,3 +259,10 @@ def test_what_is_told_of_receivers_does_not_keep_itself_going(
             assert checked(well, STACK_URL=url)["test_every_receiver_takes_its_messages"] == outcome
     told = (well.path / "results").read_text()
     assert ("pagerduty: " in told and "secrets/pagerduty-key is missing" in told) is (outcome == "failed")
+
+
+def test_an_address_that_is_none_is_told_in_one_sentence(well: Repo) -> None:
+    assert set(checked(well, STACK_URL="127.0.0.1:9090").values()) == {"error", "held"}
+    told = (well.path / "results").read_text()
+    assert "STACK_URL: expected http://HOST:PORT, not '127.0.0.1:9090'" in told
+    assert "::test_" not in told
