@@ -179,6 +179,7 @@ def line_of(repo: Repo, name: str) -> str:
     told = repo.upcheck("status")
     line = next(line for line in told.stdout.splitlines() if line.startswith(f"{name} "))
     assert told.returncode == (1 if "DOWN" in told.stdout else 0)
+    assert "--provider" not in told.stderr, "none was given"
     return line
 
 
