@@ -13,11 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.conftest import ROOT
 from tests.stack.conftest import Repo
 from tests.stack.test_more_than_one import until
 from upcheck import alertmanager as api
+from upcheck import run
 from upcheck.prometheus import Prometheus
 from upcheck.settings import Settings
+from upcheck.stack.containers import Containers
 from upcheck.stack.credentials import token_file
 from upcheck.stack.services import StackError
 
@@ -122,3 +125,17 @@ def results(repo: Repo, **environ: str) -> list[dict[str, Any]]:
     ran = subprocess.run(argv, cwd=repo.path, env=told, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stdout
     return [one for line in lines.read_text().splitlines() if "outcome" in (one := json.loads(line))]
+
+
+def test_containers_which_have_no_token_yet_refuse_the_setting(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {"UPCHECK_METRICS_TOKEN_FILE": "token"})
+    with pytest.raises(StackError, match="metrics_token_file is not wired in containers"):
+        Containers(settings, print).up()
+
+
+def test_the_collector_that_a_run_starts_for_itself_asks_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPCHECK_METRICS_TOKEN_FILE", str(tmp_path / "not there"))
+    with run.collector(Settings.load(ROOT, {})) as url:
+        assert httpx.get(f"{url}/metrics", trust_env=False).status_code == 200
