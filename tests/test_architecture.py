@@ -23,6 +23,7 @@ FLOORS = {
         "schema",
         "catalog",
         "redaction",
+        "bearer",
         "state",
         "maintenance",
     ],

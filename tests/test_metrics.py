@@ -228,6 +228,16 @@ def test_a_registry_of_prometheus_client_has_the_same(history: Path) -> None:
     assert values(generate_latest(registry)) == values(checks.page())
 
 
+def test_what_was_only_ever_skipped_has_no_state(tmp_path: Path) -> None:
+    with History(tmp_path / "history.sqlite") as history:
+        for name, outcomes in (("never", (Outcome.SKIPPED,)), ("once", (Outcome.ERROR, Outcome.SKIPPED))):
+            for number, outcome in enumerate(outcomes):
+                history.append([Result(name, outcome, time.time() - 5 + number, 0.0)])
+    page = CheckMetrics(tmp_path / "history.sqlite").page().decode()
+    assert 'upcheck_check_outcome{check="never",outcome="skipped"} 1' in page
+    assert re.findall(r"upcheck_check_state\{.*", page) == ['upcheck_check_state{check="once",state="unknown"} 1']
+
+
 def test_a_missing_history_has_no_series_and_one_that_comes_is_seen(tmp_path: Path) -> None:
     checks = CheckMetrics(tmp_path / "h.sqlite", fresh=0.0)
     assert values(checks.page()) == {"upcheck_history_read_errors_total": 0, "upcheck_checks_dropped": 0}

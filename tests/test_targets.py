@@ -108,7 +108,7 @@ def test_check_tells_what_has_drifted(repo: Path, monkeypatch: pytest.MonkeyPatc
     said = "monitoring/prometheus/targets/services.yml is not what it would be made: type upcheck services targets"
     assert typed("--check") == (1, [said])
     assert typed() == (0, ["monitoring/prometheus/targets/services.yml written"])
-    assert typed() == (0, [])
+    assert typed() == (0, ["nothing to write: all is as it would be made"])
 
 
 @pytest.mark.usefixtures("tool_paths")

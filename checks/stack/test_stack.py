@@ -15,6 +15,7 @@ import pytest
 from upcheck import check, documents, settings
 from upcheck.prometheus import Prometheus, Sample
 from upcheck.rules.suite import seconds
+from upcheck.stack.configuration import missing_secrets
 
 MOST_SERIES = 1_000_000  # in the head: 2 GB of memory
 LEAST_DISK = 0.10  # of the file system that has the samples
@@ -22,6 +23,8 @@ SKEW = 5.0  # seconds between two clocks
 UNITS = ("B", "KB", "MB", "GB", "TB", "PB", "EB")  # Prometheus': of 1,024 each
 
 URL = os.environ["STACK_URL"].rstrip("/")
+if not re.match(r"https?://[^/]", URL):
+    raise pytest.UsageError(f"STACK_URL: expected http://HOST:PORT, not {URL!r}")
 SETTINGS = settings.here()
 CONFIGURATION = SETTINGS.monitoring / "prometheus/prometheus.yml"
 
@@ -50,6 +53,19 @@ def bad(expression: str, *names: str) -> Mapping[str, float]:
     return {" ".join(one.labels.get(name, "") for name in names): one.value for one in query(expression)}
 
 
+def said(found: Mapping[str, object]) -> str:
+    """What is wrong, in a line: of what, and what is known of it."""
+    return "; ".join(f"{name}: {value}" for name, value in found.items())
+
+
+def missing() -> list[str]:
+    """A sentence for each secret of Alertmanager's that is not there; none in a container, which may not look."""
+    secrets = SETTINGS.monitoring / "alertmanager/secrets"
+    if secrets.is_dir() and not os.access(secrets, os.X_OK):
+        return []
+    return [f"{path} is missing" for path in missing_secrets(SETTINGS)]
+
+
 def rules_of_repo() -> list[tuple[str, str]]:
     """Group and name of each rule that the repo's prometheus.yml loads."""
     patterns = documents.load(CONFIGURATION).get("rule_files") or ()
@@ -63,8 +79,9 @@ def rules_of_repo() -> list[tuple[str, str]]:
 @check(every="15s", timeout="5s")
 def test_every_target_is_up(ask: Ask) -> None:
     targets = ask("targets?state=active")["activeTargets"]
-    assert targets
-    assert {one["scrapeUrl"]: one["lastError"] for one in targets if one["health"] == "down"} == {}
+    assert targets, "Prometheus scrapes nothing: prometheus.yml names no target"
+    down = {one["scrapeUrl"]: one["lastError"] for one in targets if one["health"] == "down"}
+    assert not down, f"can't be scraped: {said(down)}"
 
 
 @check(every="1m", timeout="5s")
@@ -77,37 +94,46 @@ def test_the_rules_of_the_repo_are_loaded(ask: Ask) -> None:
 @check(every="1m", timeout="5s")
 def test_every_rule_is_evaluated(ask: Ask) -> None:
     rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
-    assert {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] == "err"} == {}
+    broken = {rule["name"]: rule.get("lastError", "") for rule in rules if rule["health"] == "err"}
+    assert not broken, f"can't be evaluated: {said(broken)}"
 
 
 @check(every="1m", timeout="5s", severity="warning")
 def test_rules_are_evaluated_within_their_interval(ask: Ask) -> None:
     groups = ask("rules")["groups"]
-    assert {one["name"]: one["evaluationTime"] for one in groups if one["evaluationTime"] > one["interval"]} == {}
+    slow = {one["name"]: one["evaluationTime"] for one in groups if one["evaluationTime"] > one["interval"]}
+    assert not slow, f"groups that take longer than their interval, in seconds: {said(slow)}"
 
 
 @check(every="15s", timeout="5s")
 def test_prometheus_has_an_alertmanager(ask: Ask) -> None:
-    assert ask("alertmanagers")["activeAlertmanagers"]
+    assert ask("alertmanagers")["activeAlertmanagers"], "Prometheus finds none: `alerting` in prometheus.yml names it"
 
 
 @check(every="1m", timeout="5s")
 def test_every_alert_reaches_alertmanager() -> None:
     lost = 'increase({__name__=~"prometheus_notifications_(errors|dropped)_total"}[5m]) > 0'
-    assert bad(lost, "instance", "alertmanager") == {}
+    found = bad(lost, "instance", "alertmanager")
+    assert not found, f"alerts lost in 5 min, `upcheck stack logs prometheus` says why: {said(found)}"
 
 
 @check(every="1m", timeout="5s")
 def test_every_receiver_takes_its_messages() -> None:
     failed = "sum by (integration) (increase(alertmanager_notifications_failed_total[5m])) > 0"
-    assert bad(failed, "integration") == {}
+    # What is told of this check itself fails there, too: alone, it would keep itself going for ever.
+    fired = 'max_over_time(ALERTS{alertstate="firing", alertname!="Watchdog", check%s".*::test_every_receiver.*"}[5m])'
+    fed = f"{fired % '=~'} unless on () {fired % '!~'}"
+    counts = bad(f"{failed} unless on () ({fed})", "integration")
+    found = [f"{name}: {count:.2f} failed in 5 min" for name, count in counts.items()]
+    assert not found, f"{'; '.join([*found, *missing()])}: `upcheck stack logs alertmanager` says why"
 
 
 @check(every="1m", timeout="5s")
 def test_configurations_were_taken_over() -> None:
     told = query('{__name__=~"(prometheus|alertmanager)_config_last_reload_successful"}')
     assert len(told) >= 2
-    assert [one.labels["job"] for one in told if one.value != 1] == []
+    refused = [one.labels["job"] for one in told if one.value != 1]
+    assert not refused, f"the last configuration was refused by {', '.join(refused)}: its log says why"
 
 
 @check(every="1m", timeout="5s")
@@ -127,7 +153,8 @@ def test_series_are_not_too_many(ask: Ask) -> None:
 def test_what_is_written_down_is_whole() -> None:
     broken = '{__name__=~"prometheus_tsdb_(wal_corruptions|wal_writes_failed|compactions_failed)_total"}'
     assert query(broken)
-    assert bad(f"{broken} > 0", "__name__", "instance") == {}
+    found = bad(f"{broken} > 0", "__name__", "instance")
+    assert not found, f"samples may be lost, `upcheck stack logs prometheus` says which: {said(found)}"
 
 
 @check(every="1m", timeout="5s")

@@ -217,7 +217,8 @@ def _state(lines: Lines, check: str, one: Latest) -> None:
         lines["probe_success"].append(f'{{{check},severity="{severity}"}} {int(result.outcome is Outcome.HELD)}\n')
         if not math.isnan(result.duration):
             lines["probe_duration_seconds"].append(f"{{{check}}} {result.duration}\n")
-    lines["upcheck_check_state"].append(f'{{{check},state="{one.condition.state}"}} 1\n')
+    if one.condition.since:  # what was only ever skipped stands nowhere, and has nothing to tell
+        lines["upcheck_check_state"].append(f'{{{check},state="{one.condition.state}"}} 1\n')
     lines["upcheck_check_alerting"].append(f'{{{check},severity="{severity}"}} {int(one.condition.alerting)}\n')
     if result.outcome is Outcome.BLOCKED:
         lines["upcheck_check_blocked"].append(f'{{by="{_escaped(one.condition.because)}",{check}}} 1\n')

@@ -58,8 +58,9 @@ def collector(settings: Settings, **said: str) -> Iterator[str]:
     script = settings.root / "collector.py"
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:  # a pipe that nobody reads can fill
         argv = [sys.executable, str(script), "--port", "0"]
-        # Not the token of the one that serves for ever: the checks have none, and this one is asked by them alone.
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("METRICS_TOKEN")} | said
+        # Not the token of the one that serves for ever, whoever names it: this one is asked by the checks alone.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("METRICS_TOKEN")}
+        environ |= {"UPCHECK_METRICS_TOKEN_FILE": "", **said}
         process = subprocess.Popen(argv, cwd=settings.root, env=environ, stdout=stdout, stderr=stderr)
         try:
             yield _address(process, script, stdout, stderr)

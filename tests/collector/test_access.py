@@ -119,9 +119,12 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
-def test_the_variable_s_token_file_is_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("named", ["METRICS_TOKEN_FILE", "UPCHECK_METRICS_TOKEN_FILE"])
+def test_the_token_file_of_a_variable_or_of_the_settings_is_read_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
     file = tmp_path / "token"
-    monkeypatch.setenv("METRICS_TOKEN_FILE", str(file))
+    monkeypatch.setenv(named, str(file))
     ended = run("--port", "0")
     assert (ended.returncode, ended.stdout) == (2, "")
     assert (

@@ -206,3 +206,28 @@ def test_without_room_nothing_is_changed(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(StackError, match=r"needs 0 MB below .*, where 0 MB are left: free some; nothing was changed"):
         snapshot.restore(Settings.load(tmp_path, {}), repo.record, file)
     assert list((repo.record.data / "prometheus").iterdir()) == []
+
+
+def test_a_backup_of_nothing_leaves_a_good_one_and_is_not_restored(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.upcheck]\n")
+    with History(tmp_path / ".upcheck/history.sqlite"):
+        pass  # `upcheck run` makes one without a stack
+    good = made(tmp_path / "file", "prometheus/wal/0").read_bytes()
+    told = Repo(tmp_path, {}).upcheck("backup", "file")
+    assert told.returncode == 3
+    assert told.stderr == (
+        "nothing to save here: the stack was never started: `upcheck stack up`\nno backup was made; file is as it was\n"
+    )
+    assert (tmp_path / "file").read_bytes() == good
+
+    made(tmp_path / "file")
+    told = Repo(tmp_path, {}).upcheck("restore", "file")
+    assert (told.returncode, told.stdout) == (3, "")
+    assert told.stderr.startswith("file has nothing in it: the stack that it was made of had never been started\n")
+
+
+def test_what_has_no_files_is_not_saved(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("the one before")
+    with pytest.raises(StackError, match="nothing to save here"):
+        archive.write(tmp_path / "file", archive.some(snapshot.entries(tmp_path / "nothing")))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("file", "the one before")]

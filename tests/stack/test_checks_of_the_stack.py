@@ -69,7 +69,12 @@ def well(started: Started) -> Repo:
 
 @pytest.fixture(autouse=True)
 def found(well: Repo) -> None:
-    """Prometheus looks for Alertmanagers anew when it has been reloaded, as a test before this has."""
+    """A test before this may have reloaded Prometheus."""
+    wait_for_alertmanager(well)
+
+
+def wait_for_alertmanager(well: Repo) -> None:
+    """Prometheus looks for Alertmanagers anew when it has been reloaded."""
     url = f"{well.url('prometheus')}/api/v1/alertmanagers"
     until(lambda: httpx.get(url, trust_env=False).json()["data"]["activeAlertmanagers"], lambda: "no Alertmanager")
 
@@ -134,6 +139,7 @@ def test_a_rule_that_fails_and_rules_that_are_not_the_repo_s(well: Repo) -> None
     with edited(well.record.configuration / name, BROKEN, lambda: reload(well)):
         with edited(well.path / "monitoring" / name, BROKEN, lambda: None):
             until(lambda: asked.query(failed), lambda: "it does not fail")
+            wait_for_alertmanager(well)
             assert failing(well) == {"test_every_rule_is_evaluated"}
         assert failing(well) == {"test_every_rule_is_evaluated", "test_the_rules_of_the_repo_are_loaded"}
 
@@ -221,3 +227,42 @@ def test_what_a_prometheus_says_of_itself_that_is_not_well(well: Repo, tmp_path:
                 "test_disk_has_room_for_samples",
                 "test_prometheus_has_an_alertmanager",
             }
+
+
+OWN = 'ALERTS{alertstate="firing",alertname="CheckDown",check="a.py::test_every_receiver_takes_its_messages"} 1'
+OTHER = 'ALERTS{alertstate="firing",alertname="TargetDown"} 1'
+ALWAYS = 'ALERTS{alertstate="firing",alertname="Watchdog"} 1'
+
+
+@pytest.mark.parametrize(
+    ("alerts", "outcome"),
+    [((OWN, ALWAYS), "held"), ((OWN, OTHER), "failed"), ((ALWAYS,), "failed")],
+    ids=["its own alone", "another's too", "nobody knows whose"],
+)
+def test_what_is_told_of_receivers_does_not_keep_itself_going(
+    well: Repo, tmp_path: Path, alerts: tuple[str, ...], outcome: str
+) -> None:
+    """Failures as Alertmanager counts them, whoever's message it was; which alerts fire is what differs."""
+    began = time.monotonic()
+
+    def page(_: str) -> str:
+        failed = f'alertmanager_notifications_failed_total{{integration="pagerduty"}} {time.monotonic() - began}'
+        return "\n".join((failed, *alerts, ""))
+
+    with exporter(page) as trouble:
+        said = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: trouble, static_configs: [{targets: "
+        (tmp_path / "p.yml").write_text(f"{said}['{trouble.address}']}}]}}]\n")
+        with prometheus(Settings.load(ROOT, {}), tmp_path / "p.yml", tmp_path / "p") as url:
+            asked = Prometheus(url)
+            rising = "increase(alertmanager_notifications_failed_total[5m]) > 0"
+            until(lambda: asked.query(rising), lambda: "nothing is scraped")
+            assert checked(well, STACK_URL=url)["test_every_receiver_takes_its_messages"] == outcome
+    told = (well.path / "results").read_text()
+    assert ("pagerduty: " in told and "secrets/pagerduty-key is missing" in told) is (outcome == "failed")
+
+
+def test_an_address_that_is_none_is_told_in_one_sentence(well: Repo) -> None:
+    assert set(checked(well, STACK_URL="127.0.0.1:9090").values()) == {"error", "held"}
+    told = (well.path / "results").read_text()
+    assert "STACK_URL: expected http://HOST:PORT, not '127.0.0.1:9090'" in told
+    assert "::test_" not in told

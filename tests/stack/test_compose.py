@@ -187,8 +187,8 @@ def test_the_secrets_of_alertmanager_are_mounted_never_copied(repo: Repo) -> Non
             "1: GRAFANA_ADMIN_PASSWORD has no value: delete the line, and a strong one is made",
         ),
         ("sesame", "1: expected NAME=VALUE, or # and a comment"),
-        ("UPCHECK_TSDB_RETENTION=long", "1: UPCHECK_TSDB_RETENTION is 'long': a time, such as 30d"),
-        ("UPCHECK_TSDB_SIZE=10 GB", "1: UPCHECK_TSDB_SIZE is '10 GB': a size, such as 10GB"),
+        ("UPCHECK_TSDB_RETENTION=long", "1: UPCHECK_TSDB_RETENTION is 'long': a time such as 15d, 2w or 1y"),
+        ("UPCHECK_TSDB_SIZE=10 GB", "1: UPCHECK_TSDB_SIZE is '10 GB': a size such as 10GB"),
         ("UPCHECK_CONFIGURATION=/etc", " UPCHECK_CONFIGURATION is '/etc': delete the line, and it is made anew"),
     ],
     ids=lambda value: value.partition("=")[0],
@@ -276,3 +276,28 @@ def test_the_image_gets_neither_secrets_nor_history() -> None:
     assert "*" in lines
     assert {"monitoring/.env", "**/secrets"} <= set(lines[lines.index("!monitoring") :])
     assert not any(line.startswith(("!.upcheck", "!.git/")) for line in lines)
+
+
+def test_how_long_prometheus_keeps_is_the_variable_s_then_the_env_s_then_the_repo_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo = made(tmp_path / "repo", {})
+    program = tmp_path / "docker"  # a stand-in: what Compose reads is asked, not what it starts
+    program.write_text("#!/bin/sh\necho $UPCHECK_TSDB_RETENTION $UPCHECK_TSDB_SIZE\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.delenv("UPCHECK_TSDB_RETENTION", raising=False)
+
+    def told(**environ: str) -> str:
+        return compose.Compose(Settings.load(repo.path, environ)).ask("config").strip()
+
+    text = (repo.path / "pyproject.toml").read_text()
+    (repo.path / "pyproject.toml").write_text(text.replace("[tool.upcheck]", '[tool.upcheck]\ntsdb_retention = "30d"'))
+    assert told() == "30d 10GB"
+    (repo.path / "monitoring/.env").write_text("UPCHECK_TSDB_RETENTION=2w\n")
+    assert told().endswith("10GB")
+    assert "30d" not in told()
+    monkeypatch.setenv("UPCHECK_TSDB_RETENTION", "1y")
+    assert told(UPCHECK_TSDB_RETENTION="1y") == "1y 10GB"
+    with pytest.raises(StackError, match="tsdb_size: 'tenGB': expected a size such as 10GB"):
+        told(UPCHECK_TSDB_SIZE="tenGB")

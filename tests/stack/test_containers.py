@@ -294,4 +294,4 @@ def test_a_container_that_can_not_run_is_told_with_what_it_said_last(started: St
     assert told.returncode == 1, told.stderr
     (line,) = [line for line in told.stdout.splitlines() if line.startswith("prometheus ") and "DOWN" in line]
     assert re.search(r"ended with exit code \d: \S", line), line
-    assert "more of it: `upcheck stack logs prometheus`, with the same --provider" in told.stderr
+    assert "more of it: `upcheck stack logs prometheus --provider docker`" in told.stderr

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from tests.conftest import ROOT
 from tests.stack.conftest import Repo
 from tests.stack.test_more_than_one import until
 from upcheck import alertmanager as api
+from upcheck import run
 from upcheck.prometheus import Prometheus
+from upcheck.settings import Settings
+from upcheck.stack.containers import Containers
 from upcheck.stack.credentials import token_file
 from upcheck.stack.services import StackError
 
@@ -61,11 +70,72 @@ def test_a_file_without_a_token_is_told(tmp_path: Path, content: str | None, sen
     if content is not None:
         path.write_text(content)
     with pytest.raises(StackError) as raised:
-        token_file({"METRICS_TOKEN_FILE": "token"}, tmp_path)
+        token_file({"METRICS_TOKEN_FILE": "token"}, Settings.load(tmp_path, {}))
     assert str(raised.value).startswith(sentence.format(path=path))
 
 
 def test_a_token_that_is_in_no_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(StackError, match=r"METRICS_TOKEN is set, .*: name one in METRICS_TOKEN_FILE instead"):
-        token_file({"METRICS_TOKEN": "first"}, tmp_path)
-    assert token_file({}, tmp_path) is None
+        token_file({"METRICS_TOKEN": "first"}, Settings.load(tmp_path, {}))
+    assert token_file({}, Settings.load(tmp_path, {})) is None
+
+
+def test_a_token_is_not_lost_by_a_restart_from_another_shell(closed: Repo) -> None:
+    def answers() -> int:
+        return httpx.get(f"{closed.url('collector')}/metrics", trust_env=False).status_code
+
+    told = closed.upcheck("restart")
+    assert told.returncode == 3
+    assert told.stderr.startswith(
+        f"the collector asked for the token in {closed.path / 'token'}, and would ask for none"
+    )
+    assert told.stderr.endswith("what runs goes on as it is\n")
+    assert answers() == 401
+
+    (closed.path / "another").write_text("another")
+    told = closed.upcheck("up", METRICS_TOKEN_FILE="another")
+    assert told.returncode == 3
+    assert f"asks for the token in {closed.path / 'token'}: `upcheck stack restart` has it ask for that" in told.stderr
+
+    assert closed.upcheck("stop").returncode == 0
+    told = closed.upcheck("up")
+    assert (told.returncode, answers_nobody(closed)) == (3, True), "@reboot, without the variable"
+    told = closed.upcheck("up", UPCHECK_METRICS_TOKEN_FILE="token")
+    assert told.returncode == 0, told.stderr
+    assert answers() == 401
+    (checked,) = results(closed, UPCHECK_METRICS_TOKEN_FILE="token")
+    assert checked["outcome"] == "held", checked
+    told = closed.upcheck("restart", METRICS_TOKEN_FILE="")
+    assert told.returncode == 0, told.stderr
+    assert answers() == 200, "somebody has said so"
+
+
+def answers_nobody(repo: Repo) -> bool:
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{repo.url('collector')}/live", trust_env=False)
+    return True
+
+
+def results(repo: Repo, **environ: str) -> list[dict[str, Any]]:
+    """What came of a check of the target's metrics."""
+    (repo.path / "checks/closed.yml").write_text("checks:\n  - {name: closed, url: /metrics, expect: {status: 200}}\n")
+    lines = repo.path / "lines"
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--results={lines}", "checks/closed.yml"]
+    told = {**os.environ, **environ, "UPCHECK_TARGET": repo.url("collector")}
+    ran = subprocess.run(argv, cwd=repo.path, env=told, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stdout
+    return [one for line in lines.read_text().splitlines() if "outcome" in (one := json.loads(line))]
+
+
+def test_containers_which_have_no_token_yet_refuse_the_setting(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {"UPCHECK_METRICS_TOKEN_FILE": "token"})
+    with pytest.raises(StackError, match="metrics_token_file is not wired in containers"):
+        Containers(settings, print).up()
+
+
+def test_the_collector_that_a_run_starts_for_itself_asks_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UPCHECK_METRICS_TOKEN_FILE", str(tmp_path / "not there"))
+    with run.collector(Settings.load(ROOT, {})) as url:
+        assert httpx.get(f"{url}/metrics", trust_env=False).status_code == 200

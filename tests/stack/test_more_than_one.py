@@ -135,9 +135,12 @@ class Pair:
         line = example("alertmanager ").splitlines()["ab".index(name)]
         for documented, ours in self.ports.items():
             line = line.replace(documented, ours)
-        flags = [flag for flag in line.split()[1:] if not flag.startswith("--config.file=")]
-        (listens,) = [flag.partition("=")[2] for flag in flags if flag.startswith("--cluster.listen-address=")]
-        others = [flag for flag in flags if not flag.startswith("--cluster.listen-address=")]
+        flags = dict(flag.split("=", 1) for flag in line.split()[1:])
+        listens = flags.pop("--cluster.listen-address")
+        # These three are the server's own here: of the page, that it names them, and an address that is no wildcard.
+        assert flags.keys() == {"--config.file", "--storage.path", "--web.listen-address", "--cluster.peer"}
+        assert flags["--web.listen-address"] == f"10.0.0.{'ab'.index(name) + 1}:9093"
+        others = [f"--cluster.peer={flags['--cluster.peer']}"]
         self.running[name] = ExitStack()
         self.urls[name] = self.running[name].enter_context(
             alertmanager(

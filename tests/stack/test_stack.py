@@ -118,6 +118,24 @@ def test_how_long_and_how_much_is_kept_is_a_setting() -> None:
     assert {"--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=20GB"} <= set(prometheus.argv)
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "sentence"),
+    [
+        ("UPCHECK_TSDB_RETENTION", "15days", "tsdb_retention: '15days': expected a time such as 15d, 2w or 1y\n"),
+        ("UPCHECK_TSDB_RETENTION", "", "tsdb_retention: '': expected a time such as 15d, 2w or 1y\n"),
+        ("UPCHECK_TSDB_SIZE", "tenGB", "tsdb_size: 'tenGB': expected a size such as 10GB\n"),
+    ],
+)
+def test_what_prometheus_would_not_take_stops_nothing(
+    started: Started, variable: str, value: str, sentence: str
+) -> None:
+    before = started.repo.record.state()
+    told = started.repo.upcheck("restart", **{variable: value})
+    assert told.returncode == 3
+    assert told.stderr == f"{sentence}what runs goes on as it is\n"
+    assert started.repo.record.state() == before
+
+
 def test_nothing_listens_beyond_the_loopback(started: Started) -> None:
     pids = [started.repo.pid(name) for name in PORTS]
     listening = [
@@ -161,6 +179,7 @@ def line_of(repo: Repo, name: str) -> str:
     told = repo.upcheck("status")
     line = next(line for line in told.stdout.splitlines() if line.startswith(f"{name} "))
     assert told.returncode == (1 if "DOWN" in told.stdout else 0)
+    assert "--provider" not in told.stderr, "none was given"
     return line
 
 

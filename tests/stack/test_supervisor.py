@@ -12,11 +12,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
+from tests.conftest import ROOT
+from upcheck import tools
 from upcheck.settings import Settings
 from upcheck.stack import supervisor
 from upcheck.stack.health import standings
-from upcheck.stack.record import Record
+from upcheck.stack.record import Record, reason
 from upcheck.stack.services import Service
 
 
@@ -113,3 +116,23 @@ def test_a_log_that_has_grown_begins_anew_and_the_one_before_it_is_kept(tmp_path
         until(lambda: record.last_line("a") == "hello")
         assert record.log("a").stat().st_size < 100
         assert record.log("a").with_suffix(".log.1").stat().st_size > supervisor.LOG
+
+
+@pytest.mark.parametrize(
+    ("tool", "flag", "said"),
+    [
+        ("prometheus", "--storage.tsdb.retention.time=15days", "Error parsing commandline arguments: not a valid dur"),
+        ("alertmanager", "--nonsense", "alertmanager: error: unknown long flag '--nonsense', try --help"),
+    ],
+)
+def test_of_what_a_program_said_before_it_ended_its_error_is_told(
+    tmp_path: Path, tool: str, flag: str, said: str
+) -> None:
+    record = Record(tmp_path)
+    record.make()
+    (found,) = tools.ensure([tool], Settings.load(ROOT, {})).values()
+    with record.log("a").open("wb") as log:
+        subprocess.run([str(found.path), flag], stdout=log, stderr=log, timeout=30)
+    assert record.last_line("a").startswith(said)
+    assert reason(["all is well", "that was it", " "]) == "that was it"
+    assert reason([]) == ""

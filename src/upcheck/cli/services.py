@@ -94,8 +94,11 @@ def targets(check: bool) -> None:
             for path in stale:
                 click.echo(f"{os.path.relpath(path)} is not what it would be made: type upcheck services targets")
             sys.exit(ExitCode.FAILED if stale else ExitCode.HELD)
-        for path in [*made.write(settings, os.environ, folder), *Local(settings).retarget()]:
+        written = [*made.write(settings, os.environ, folder), *Local(settings).retarget()]
+        for path in written:
             click.echo(f"{os.path.relpath(path)} written")
+        if not written:
+            click.echo("nothing to write: all is as it would be made")
     except (DocumentError, StackError, OSError) as error:
         raise click.UsageError(str(error)) from None
 

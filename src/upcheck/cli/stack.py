@@ -133,7 +133,7 @@ def backup(file: Path, provider: str) -> None:
     \b
     Exit codes: 0 all is in FILE, 2 wrong usage, 3 nothing was written, and a FILE of before is as it was.
     """
-    with _refusals("no backup was made"):
+    with _refusals(f"no backup was made{f'; {file} is as it was' if file.exists() else ''}"):
         manifest = _stack(provider).backup(file)
     click.echo(f"{file}: {_listed(manifest)}, {file.stat().st_size / 2**20:.1f} MB")
     click.echo("not in it: monitoring/ and checks/, which Git has; secrets and .env, which are yours to keep elsewhere")
@@ -166,7 +166,11 @@ def _listed(manifest: Manifest) -> str:
 @click.option("-f", "--follow", is_flag=True, help="Go on printing what comes, until Ctrl-C.")
 @_provider
 def logs(service: str, follow: bool, provider: str) -> None:
-    """Print the last lines that SERVICE, or each, has printed; `supervisor` tells what died."""
+    """Print the last lines that SERVICE, or each, has printed; `supervisor` tells what died.
+
+    \b
+    Exit codes: 0 printed, 1 there are none: it was never started, 2 no such service, 3 nothing answers.
+    """
     from upcheck.stack.containers import Containers
 
     with _refusals("so there are no logs to print"):
@@ -280,7 +284,9 @@ def _tell(standings: list[Standing]) -> None:
         click.echo(f"{one.service.name:<{_WIDE}} {state}  {one.service.url:<26} {'  '.join(filter(None, told))}")
     if ill := [one for one in standings if not one.healthy]:
         worst = max(ill, key=lambda one: one.run.died)  # others may only not have been well yet when it was given up
-        click.echo(f"more of it: `upcheck stack logs {worst.service.name}`, with the same --provider", err=True)
+        provider = click.get_current_context().params["provider"]
+        given = "" if provider == "local" else f" --provider {provider}"
+        click.echo(f"more of it: `upcheck stack logs {worst.service.name}{given}`", err=True)
         sys.exit(ExitCode.FAILED)
 
 

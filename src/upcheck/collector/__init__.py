@@ -70,6 +70,8 @@ class Collector:
         self._refused: EnvironmentVariableError | DocumentError | SettingsError | None = None
         settings = here()
         self._probes = probes or settings.probes
+        named = settings.metrics_token_file
+        self._token_file = settings.root / named if named else None
         self._reports = Reports(settings.push)
         try:
             self._reach = reach(settings.probe_networks if probe_networks is None else probe_networks)
@@ -134,6 +136,7 @@ class Collector:
         if self._refused is not None:
             raise self._refused
         file, token = self.environment.token_file, self.environment.token
+        file = file or (self._token_file if token is None else None)
         return Rules(Reloaded(partial(token_file, file)) if file else lambda: token)
 
     def serve(self, argv: Sequence[str] | None = None) -> None:

@@ -12,7 +12,8 @@ from base64 import b64decode
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from upcheck.collector.environment import PROBE_PATHS, token_of
+from upcheck.bearer import token_of
+from upcheck.collector.environment import PROBE_PATHS
 from upcheck.collector.limits import RateLimit, client_of
 from upcheck.collector.reloaded import FileError
 from upcheck.health import in_thread

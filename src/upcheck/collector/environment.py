@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from upcheck.bearer import token_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -17,7 +19,6 @@ METRICS_PATH = "/metrics"
 PROBE_PATHS = ("/live", "/ready", "/health/live", "/health/ready")
 
 _NUMBER = re.compile(r"[0-9]+(\.[0-9]+)?")
-_TOKEN = re.compile(r"[!-~]{1,4096}")  # what can stand in a header: printable ASCII without blanks
 _PATH = re.compile(r"(/[A-Za-z0-9._~-]+)+")
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -63,12 +64,6 @@ class Environment:
         if "token" in values and "token_file" in values:
             raise EnvironmentVariableError("METRICS_TOKEN and METRICS_TOKEN_FILE are both set: unset one of them")
         return cls(**values)  # type: ignore[arg-type]  # each parser gives its field's type
-
-
-def token_of(text: str) -> str | None:
-    """The token that *text* is, without the blanks around it; None where it can't be sent in a header."""
-    token = text.strip()
-    return token if _TOKEN.fullmatch(token) else None
 
 
 def _refused(name: str, text: str, expected: str) -> EnvironmentVariableError:

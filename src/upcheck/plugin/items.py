@@ -97,7 +97,7 @@ class YamlCheckItem(Item):
         """Know what to ask; a variable that is missing is an error, not a failure of the target."""
         self.judgement = None
         try:
-            self.asked = self.check.asked(session.target(self.config))
+            self.asked = session.shown(self.config, self.check.asked(session.target(self.config)))
         except ProbeError as error:
             raise Unknown(str(error)) from None
 

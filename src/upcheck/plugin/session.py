@@ -11,6 +11,7 @@ import pytest
 from upcheck import tools
 from upcheck.declaration import Declaration
 from upcheck.dependencies import NOTHING, Dependencies, Needs
+from upcheck.plugin.authorization import authorized, awaited, hook
 from upcheck.result import Unknown
 from upcheck.rules import Judge
 from upcheck.rules.known import Cache
@@ -18,6 +19,7 @@ from upcheck.settings import Settings
 
 if TYPE_CHECKING:
     from upcheck.probes.http import AsyncClient, Client, Observer
+    from upcheck.yaml_checks import Asked
 
 SETTINGS = pytest.StashKey[Settings]()
 WATCHED = pytest.StashKey[bool]()  # `upcheck watch` takes care of results
@@ -80,13 +82,21 @@ def judge(config: pytest.Config) -> Judge:
     return config.stash[_JUDGE]
 
 
+def shown(config: pytest.Config, asked: Asked) -> Asked:
+    """What is *asked*, with the collector's token where it is the target. Raises Unknown where it can't be read."""
+    return authorized(asked, settings(config), target(config))
+
+
 def client(config: pytest.Config, declaration: Declaration, observer: Observer) -> Client:
     """An HTTP client for the target, with the check's timeout as its deadline, over the session's one transport."""
     model = config.stash.get(_CLIENT, None)
     if model is None:
         from upcheck.probes.http import Client  # httpx: 150 ms that only checks in Python should pay
 
-        model = config.stash.setdefault(_CLIENT, Client(base_url=target(config), deadline=declaration.timeout))
+        show = hook(settings(config), target(config))
+        hooks = {"request": [show] if show else []}
+        model = Client(base_url=target(config), deadline=declaration.timeout, event_hooks=hooks)
+        model = config.stash.setdefault(_CLIENT, model)
     return model.another(deadline=declaration.timeout, observer=observer)
 
 
@@ -96,6 +106,8 @@ def async_client(config: pytest.Config, declaration: Declaration, observer: Obse
     if model is None:
         from upcheck.probes.http import AsyncClient
 
-        model = AsyncClient(base_url=target(config), deadline=declaration.timeout)
+        show = hook(settings(config), target(config))
+        hooks = {"request": [awaited(show)] if show else []}
+        model = AsyncClient(base_url=target(config), deadline=declaration.timeout, event_hooks=hooks)
         model = config.stash.setdefault(_ASYNC_CLIENT, model)
     return model.another(deadline=declaration.timeout, observer=observer)

@@ -26,6 +26,7 @@ from upcheck.stack.services import StackError
 STORES = ("prometheus", "alertmanager", "upcheck", "grafana", "redis")
 """What may be in one. Prometheus' lock and its list of running queries are of a process, and never are."""
 _LEFT_OUT = re.compile(r"prometheus/(lock|queries\.active|.*\.tmp(-for-\w+)?(/.*)?)")
+NOTHING = "nothing to save here: the stack was never started: `upcheck stack up`"
 _MANIFEST = "manifest.json"
 _FORMAT = 1
 _LEVEL = 1  # of gzip: samples are compressed already
@@ -96,8 +97,21 @@ def write(file: Path, entries: Generator[Entry]) -> Manifest:
     return made
 
 
+def some(entries: Generator[Entry]) -> Generator[Entry]:
+    """*entries*, of which there has to be one: else a backup of nothing would take a good one's place.
+
+    Raises StackError.
+    """
+    with closing(entries):
+        first = next(entries, None)
+        if first is None:
+            raise StackError(NOTHING)
+        yield first
+        yield from entries
+
+
 def verified(file: Path) -> Manifest:
-    """The manifest of *file*, all of which is as it was written. Raises StackError where it is not, or no backup."""
+    """The manifest of *file*, all of which is as it was written. Raises StackError where it is not, or empty."""
     found: dict[str, tuple[int, str]] = {}
     said: bytes | None = None
     with _opened(file) as tar:
@@ -120,6 +134,8 @@ def verified(file: Path) -> Manifest:
     if manifest.files != found:
         wrong = sorted(name for name in {*manifest.files, *found} if manifest.files.get(name) != found.get(name))
         raise StackError(f"{file} is damaged: {wrong[0]} is not as it was written; take another backup")
+    if not manifest.files:
+        raise StackError(f"{file} has nothing in it: the stack that it was made of had never been started")
     return manifest
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from upcheck import command
 from upcheck.settings import Settings
 from upcheck.stack.configuration import programs, propose, prove
-from upcheck.stack.services import OPTIONAL, PORTS, StackError, ports
+from upcheck.stack.services import KEPT, OPTIONAL, PORTS, StackError, ports, prove_kept
 
 ADDRESSES: Mapping[int, str] = {
     **{port: f"{name.replace('_', '-')}:{port}" for name, port in PORTS.items()},
@@ -29,8 +29,7 @@ _SHAPES = {
     **dict.fromkeys(PASSWORDS, (r".+", "delete the line, and a strong one is made")),
     "COMPOSE_PROJECT_NAME": (r"[a-z0-9][a-z0-9_-]*", "small letters and digits, such as upcheck"),
     "UPCHECK_GID": (r"\d+", f"the number of a group, such as yours, {os.getgid()}"),
-    "UPCHECK_TSDB_RETENTION": (r"(\d+(ms|[smhdwy]))+", "a time, such as 30d"),
-    "UPCHECK_TSDB_SIZE": (r"\d+([KMGTPE]?B)", "a size, such as 10GB"),
+    **{f"UPCHECK_{name.upper()}": shape for name, shape in KEPT.items()},
 }
 
 
@@ -38,14 +37,18 @@ class Compose:
     """Compose with monitoring/compose.yml and the .env beside it."""
 
     def __init__(self, settings: Settings) -> None:
-        """Raises StackError where there is no Docker, no Compose or no file, or where ports make no sense."""
+        """Raises StackError where there is no Docker, Compose or file, or where settings or .env make no sense."""
         self.file = settings.monitoring / "compose.yml"
         self._environment = settings.monitoring / ".env"
         if not self.file.is_file():
             raise StackError(f"{self.file} is not there: containers need it; `upcheck init FOLDER` writes one")
+        prove_kept(settings)
         self.ports = ports(settings, {**PORTS, **OPTIONAL})
         self._argv = [*program(), "--env-file", str(self._environment), "-f", str(self.file)]
         self._environ = {f"UPCHECK_PORT_{name.upper()}": str(port) for name, port in self.ports.items()}
+        there = environment(self._environment)  # which has the last word, but for the variable itself
+        named = {f"UPCHECK_{name.upper()}": str(getattr(settings, name)) for name in KEPT}
+        self._environ |= {name: value for name, value in named.items() if name in os.environ or name not in there}
 
     @property
     def project(self) -> str:

@@ -19,7 +19,7 @@ from upcheck.stack.archive import Manifest
 from upcheck.stack.compose import Compose, docker
 from upcheck.stack.health import Standing, memory
 from upcheck.stack.provider import Provider, free
-from upcheck.stack.record import Run, process
+from upcheck.stack.record import Run, process, reason
 from upcheck.stack.services import Service, StackError
 
 _PROFILES = ("--profile", "postgres", "--profile", "redis")  # to end what is no longer asked for, too
@@ -74,9 +74,9 @@ class Containers(Provider):
 
     def backup(self, file: Path) -> Manifest:
         if not self._started:
-            raise StackError("there is nothing to save: the stack was never started: `upcheck stack up`")
+            raise StackError(archive.NOTHING)
         with self.record.alone(), self._made():
-            return archive.write(file, volumes.entries(self._found()))
+            return archive.write(file, archive.some(volumes.entries(self._found())))
 
     def restore(self, file: Path) -> tuple[Manifest, Path]:
         self.record.make()
@@ -151,6 +151,10 @@ class Containers(Provider):
 
     def _begin(self, how: str) -> None:
         """Prove everything that can be proven, then make all containers anew: `--detach` starts them, too."""
+        if self.settings.metrics_token_file:
+            raise StackError(
+                "metrics_token_file is not wired in containers: the collector would let nobody in; unset it"
+            )
         published = self._compose.ports
         docker("version")  # whether an engine answers, before anything is written
         running = [one for one in (self._found() if self._started else {}).values() if _runs(one)]
@@ -232,10 +236,10 @@ def _illness(health: dict[str, Any]) -> str:
 
 
 def _last_line(container: dict[str, Any]) -> str:
-    """What a container said last."""
-    told = command.run(["docker", "logs", "--tail=5", container["Id"]], timeout=compose.TIMEOUT)
-    lines = [line for line in (told.stderr or told.stdout).splitlines() if line.strip()]  # the container's own two
-    return f": {lines[-1].strip()[:_SHOWN]}" if lines else ""
+    """What a container said last that tells why it ended."""
+    told = command.run(["docker", "logs", "--tail=300", container["Id"]], timeout=compose.TIMEOUT)
+    said = reason((told.stderr or told.stdout).splitlines())  # the container's own two
+    return f": {said[:_SHOWN]}" if said else ""
 
 
 def _seconds(moment: str) -> float:

@@ -2,38 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
 
-from upcheck.collector.environment import token_of
-from upcheck.stack.services import StackError
+from upcheck import bearer
+from upcheck.settings import Settings
+from upcheck.stack.services import ACCESS_FLAG, Service, StackError
 
-_VARIABLE = "METRICS_TOKEN_FILE"
 
-
-def token_file(environ: Mapping[str, str], root: Path) -> Path | None:
-    """The file of the collector's token, where *environ* names one. Raises StackError where there is no token in it."""
+def token_file(environ: Mapping[str, str], settings: Settings) -> Path | None:
+    """The file of the collector's token, where one is named. Raises StackError where there is no token in it."""
     if environ.get("METRICS_TOKEN"):
         raise StackError(
-            f"METRICS_TOKEN is set, and Prometheus reads a token from a file: name one in {_VARIABLE} instead"
+            f"METRICS_TOKEN is set, and Prometheus reads a token from a file: name one in {bearer.FILE} instead"
         )
-    if not (named := environ.get(_VARIABLE)):
+    if (named := bearer.file(settings, environ)) is None:
         return None
-    path = root / named
-    mend = f"write one: (umask 077; openssl rand -hex 32 > {path}), or unset {_VARIABLE}"
+    who, path = named
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise StackError(f"{_VARIABLE} names {path}, which is not there: {mend}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StackError(f"{_VARIABLE} names {path}, which can't be read: {error}") from None
-    if token_of(text) is None:
-        raise StackError(f"{_VARIABLE} names {path}, which has no token of printable characters without blanks: {mend}")
+        bearer.token(settings, environ)
+    except bearer.TokenError as error:
+        mend = f"write one: (umask 077; openssl rand -hex 32 > {path}), or name none in {who}"
+        raise StackError(f"{error}: {mend}") from None
     return path
+
+
+def token_in_force(planned: Sequence[Service]) -> Path | None:
+    """The file of the token that the collector was started with the last time."""
+    argv = next((one.argv for one in planned if one.name == "collector"), ())
+    return Path(argv[argv.index(ACCESS_FLAG) + 1]) if ACCESS_FLAG in argv else None
+
+
+def prove_closed(token: Path | None, planned: Sequence[Service], environ: Mapping[str, str]) -> None:
+    """Raises StackError where a collector that asked for a token would ask for none, and nobody has said so."""
+    before = token_in_force(planned)
+    if before is not None and token is None and bearer.FILE not in environ:
+        raise StackError(
+            f"the collector asked for the token in {before}, and would ask for none now: "
+            f'metrics_token_file = "{before}" in [tool.upcheck] keeps it; '
+            f"where anybody here may read all of it, type {bearer.FILE}= before the command"
+        )
 
 
 def show(token: Path, collector: str, monitoring: Path) -> None:

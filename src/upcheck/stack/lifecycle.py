@@ -13,16 +13,16 @@ from pathlib import Path
 
 import psutil
 
-from upcheck import targets
+from upcheck import bearer, targets
 from upcheck.documents import DocumentError
 from upcheck.stack import archive, snapshot
 from upcheck.stack.archive import Manifest
 from upcheck.stack.configuration import TARGETS, programs, propose, prove
-from upcheck.stack.credentials import show, token_file
+from upcheck.stack.credentials import prove_closed, show, token_file, token_in_force
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.provider import Provider, free
 from upcheck.stack.record import process
-from upcheck.stack.services import HOST, Service, StackError, addresses, ports, services
+from upcheck.stack.services import HOST, Service, StackError, addresses, ports, prove_kept, services
 from upcheck.stack.supervisor import STOP
 
 
@@ -46,6 +46,7 @@ class Local(Provider):
         self.record.make()
         with self.record.alone():
             if self.running:
+                self._same_token()
                 self.retarget()
                 return False
             prepared = self._prepared()
@@ -82,6 +83,8 @@ class Local(Provider):
         return self._proven(self.record.configuration / "alertmanager/alertmanager.yml")
 
     def backup(self, file: Path) -> Manifest:
+        if not self.record.kept:  # a history alone is of checks that ran without a stack
+            raise StackError(archive.NOTHING)
         self.record.make()
         with self.record.alone():
             taken = self.record.folder / "snapshot"
@@ -92,7 +95,7 @@ class Local(Provider):
                     alertmanager.terminate()  # it writes its silences now, and the supervisor brings it back
                     alertmanager.wait(STOP)
                 snapshot.taken(self.settings, self.record, taken)
-                return archive.write(file, snapshot.entries(taken))
+                return archive.write(file, archive.some(snapshot.entries(taken)))
             except psutil.TimeoutExpired:
                 raise StackError(
                     f"alertmanager did not end within {STOP:g} s to write its silences: try again"
@@ -112,20 +115,30 @@ class Local(Provider):
 
     def _prepared(self) -> _Prepared:
         """Everything that can refuse, before anything is changed."""
+        prove_kept(self.settings)
         numbers = ports(self.settings)
         runs = self._left()
         ours = [one.port for one in self.record.plan() if one.name in runs]  # what runs will give them back
         for name, port in numbers.items():
             if port not in ours:
                 free(name, port)
-        token = token_file(os.environ, self.settings.root)
+        token = token_file(os.environ, self.settings)
+        prove_closed(token, self.record.plan(), os.environ)
         found = programs(self.settings)
         proposed = self.record.folder / "proposed"
         propose(self.settings, addresses(numbers), proposed)
         if token is not None:
             show(token, f"{HOST}:{numbers['collector']}", proposed)
         prove(self.settings, proposed, found)
-        return _Prepared(services(self.settings, numbers, found, self.record.configuration, self.record.data), proposed)
+        places = self.record.configuration, self.record.data
+        return _Prepared(services(self.settings, numbers, found, *places, token), proposed)
+
+    def _same_token(self) -> None:
+        """Raises StackError where another token is named than what runs asks for."""
+        named, in_force = token_file(os.environ, self.settings), token_in_force(self.record.plan())
+        if named is not None and named != in_force:
+            asks = f"asks for the token in {in_force}" if in_force else "asks for no token"
+            raise StackError(f"the collector that runs {asks}: `upcheck stack restart` has it ask for that in {named}")
 
     def _start(self, prepared: _Prepared) -> None:
         shutil.rmtree(self.record.configuration, ignore_errors=True)
@@ -136,6 +149,8 @@ class Local(Provider):
             supervisor = subprocess.Popen(
                 argv,
                 cwd=self.settings.root,
+                # The plan names the file of the token, and an empty name is refused by the collector.
+                env={name: value for name, value in os.environ.items() if name != bearer.FILE},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -6,7 +6,8 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import psutil
 
 from upcheck.stack.services import Service, StackError
 
+_TAIL = 1 << 15  # bytes of a log: below what was wrong, the usage that Prometheus prints is a third of it
+_ERROR = re.compile(r"(error|fatal|panic)(?![\w\],])|\berr=", re.IGNORECASE)  # not of "One of: [warn, error]"
 _SAME = 1.0  # seconds that two readings of a process's start may differ: the system's clock may have been set
 
 
@@ -58,6 +61,11 @@ class Record:
         except OSError as error:
             raise StackError(f"{self.folder} can't be made: {error.strerror}; free space or its rights") from None
 
+    @property
+    def kept(self) -> bool:
+        """Whether Prometheus or Alertmanager keeps anything here."""
+        return any(path.is_file() for path in self.data.rglob("*"))
+
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep another `upcheck stack` command of this repo out for as long as the block lasts. Raises StackError."""
@@ -86,14 +94,14 @@ class Record:
         return self.logs / f"{name}.log"
 
     def last_line(self, name: str) -> str:
-        """What *name* said last, or nothing."""
+        """What *name* said last that tells why it ended, or nothing."""
         try:
             with self.log(name).open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-                lines = file.read().decode(errors="replace").strip().splitlines()
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+                lines = file.read().decode(errors="replace").splitlines()
         except FileNotFoundError:
             return ""
-        return lines[-1] if lines else ""
+        return reason(lines)
 
     def write_plan(self, services: list[Service]) -> None:
         """Say what is to run."""
@@ -122,6 +130,12 @@ class Record:
     def forget(self) -> None:
         """Nothing runs any more."""
         (self.folder / "state.json").unlink(missing_ok=True)
+
+
+def reason(lines: Sequence[str]) -> str:
+    """The last of *lines* that tells of an error, or else the last that says anything, or nothing."""
+    said = [line.strip() for line in lines if line.strip()]
+    return next((line for line in reversed(said) if _ERROR.search(line)), said[-1] if said else "")
 
 
 def process(pid: int | None, created: float) -> psutil.Process | None:

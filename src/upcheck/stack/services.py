@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from upcheck import bearer
 from upcheck.settings import Settings, nearest
 
 HOST = "127.0.0.1"
@@ -18,8 +19,17 @@ PORTS: Mapping[str, int] = {
     "node_exporter": 9100,
     "blackbox_exporter": 9115,
 }
+ACCESS_FLAG = "--token-file"  # of the collector
 OPTIONAL: Mapping[str, int] = {"grafana": 3001, "postgres_exporter": 9187, "redis_exporter": 9121}
 """What listens in containers only."""
+KEPT: Mapping[str, tuple[str, str]] = {
+    "tsdb_retention": (
+        r"(?=\d)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?",
+        "a time such as 15d, 2w or 1y",
+    ),
+    "tsdb_size": (r"\d+[KMGTPE]?B", "a size such as 10GB"),
+}
+"""The pattern of each setting of what Prometheus keeps, and what is expected: it would not start with another."""
 BINARIES = ("prometheus", "alertmanager", "node_exporter", "blackbox_exporter")
 _READY = {"collector": "/ready", "node_exporter": "/", "blackbox_exporter": "/-/healthy"}
 
@@ -64,6 +74,13 @@ def ports(settings: Settings, usual: Mapping[str, int] = PORTS) -> dict[str, int
     return found
 
 
+def prove_kept(settings: Settings) -> None:
+    """Raises StackError where Prometheus would not take how long, or how much, it is to keep."""
+    for name, (pattern, expected) in KEPT.items():
+        if not re.fullmatch(pattern, value := getattr(settings, name)):
+            raise StackError(f"{name}: {value!r}: expected {expected}")
+
+
 def addresses(numbers: Mapping[str, int]) -> dict[int, str]:
     """Where each service listens, by its usual port."""
     return {usual: f"{HOST}:{numbers[name]}" for name, usual in PORTS.items()}
@@ -82,9 +99,14 @@ def modules(settings: Settings, monitoring: Path) -> Path:
 
 
 def services(
-    settings: Settings, numbers: Mapping[str, int], programs: Mapping[str, Path], monitoring: Path, data: Path
+    settings: Settings,
+    numbers: Mapping[str, int],
+    programs: Mapping[str, Path],
+    monitoring: Path,
+    data: Path,
+    token: Path | None = None,
 ) -> list[Service]:
-    """All services, with the configuration in *monitoring*; what they keep lies in *data*."""
+    """All services, with the configuration in *monitoring*; what they keep lies in *data*. The collector's *token*."""
     root = settings.root
     flags = {
         "prometheus": [
@@ -105,8 +127,12 @@ def services(
     target = addressed(settings.target, addresses(numbers))
     stack = [f"STACK_URL=http://{HOST}:{numbers['prometheus']}"]  # which checks/stack asks
     stack += [f"STACK_ALERTMANAGER_URL=http://{HOST}:{numbers['alertmanager']}"]
+    asked = []
+    if token is not None:
+        asked = [ACCESS_FLAG, str(token)]
+        stack.append(f"{bearer.FILE}={token}")  # checks show it
     return [
-        Service("collector", (python, str(root / "collector.py"), "--port", str(port)), port),
+        Service("collector", (python, str(root / "collector.py"), "--port", str(port), *asked), port),
         Service("watch", ("env", *stack, python, "-m", "upcheck.cli", "watch", "--log=lines", f"--target={target}")),
         *(
             Service(

@@ -23,7 +23,7 @@ from upcheck.plugin.record import make_report, reports_of_lost, standing
 from upcheck.probes import ProbeError, ProbeFailure, ProbeResult
 from upcheck.probes.http import Answer, Request
 from upcheck.probes.multi import Multi
-from upcheck.result import Kind, Outcome, Result, fold
+from upcheck.result import Kind, Outcome, Result, Unknown, fold
 from upcheck.watch.link import Link
 
 MAX_REQUESTS = 2000  # in flight at once; each has a file descriptor
@@ -156,13 +156,13 @@ class Runs:
 
     def _ask(self, item: YamlCheckItem) -> None:
         started = time.time()
-        asked = item.stash.get(_ASKED, None)
-        if asked is None:
-            try:
+        try:
+            if (asked := item.stash.get(_ASKED, None)) is None:
                 asked = item.stash[_ASKED] = item.check.asked(session.target(item.config))
-            except ProbeError as error:
-                self._concluded(failure(item, Outcome.ERROR, str(error), "request"))
-                return
+            asked = session.shown(item.config, asked)  # with the token that is in its file now
+        except (ProbeError, Unknown) as error:
+            self._concluded(failure(item, Outcome.ERROR, str(error), "request"))
+            return
 
         def done(outcome: Answer | ProbeFailure | ProbeResult) -> None:
             told = yaml_checks.judge(item.check, asked, outcome)
