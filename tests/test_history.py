@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import random
@@ -67,6 +68,27 @@ def test_a_newer_history_is_left_as_it_is(tmp_path: Path) -> None:
     ):
         History(file)
     assert file.read_bytes() == before
+
+
+def test_an_engine_sets_a_newer_history_aside_unless_another_engine_has_it(tmp_path: Path) -> None:
+    file = tmp_path / "h.sqlite"
+    with History(file) as theirs:
+        theirs.append([result(check="theirs")])
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+    other = Claim(file, "2/2")
+    with pytest.raises(ClaimError, match="in use by another engine"):
+        History.of_engine(file)
+    other.close()
+    with History.of_engine(file) as history:
+        history.append([result(check="ours")])
+        assert history.names() == ["ours"]
+        assert history.set_aside is not None
+        assert history.set_aside.name.startswith("h.sqlite.newer-")
+        with contextlib.closing(sqlite3.connect(history.set_aside)) as db:
+            db.execute(f"PRAGMA user_version = {VERSION}")
+        with History(history.set_aside) as kept:
+            assert kept.names() == ["theirs"]
 
 
 @pytest.mark.parametrize(

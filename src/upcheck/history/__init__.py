@@ -16,7 +16,7 @@ from upcheck.history.engine import Claim, ClaimError, Engine
 from upcheck.history.fold import fold
 from upcheck.history.queries import Latest, Streak
 from upcheck.history.retention import KEEP
-from upcheck.history.schema import VERSION, HistoryError, connect, connect_to_read
+from upcheck.history.schema import VERSION, HistoryError, NewerHistoryError, connect, connect_to_read
 from upcheck.history.tally import BUCKETS, DAY, HOUR, Summary, bucket
 from upcheck.history.writer import Writer, text
 from upcheck.result import Result
@@ -65,17 +65,31 @@ class History:
             verb = "read" if read_only else "written"
             raise HistoryError(f"history {file} can't be {verb}: {error}; name another with UPCHECK_HISTORY") from None
 
+    @classmethod
+    def of_engine(cls, file: Path) -> Self:
+        """As `History(file)`, of an engine, which has to go on: that of a newer upcheck is set aside, too.
+
+        Raises ClaimError where another engine has it.
+        """
+        try:
+            return cls(file)
+        except NewerHistoryError:
+            alone = Claim(file, "1/1")
+            try:
+                aside = _aside(file, "newer")
+            finally:
+                alone.close()
+            history = cls(file)
+            history.set_aside = aside
+            return history
+
     def _use(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._writer = Writer(db)
 
     def _begin_anew(self) -> None:
-        """Set the damaged file aside, with its write-ahead log where SQLite left one; open a new one."""
-        aside = f"{self.file.name}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09}"
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(FileNotFoundError):
-                self.file.with_name(self.file.name + suffix).rename(self.file.with_name(aside + suffix))
-        self.set_aside = self.file.with_name(aside)
+        """Set the damaged file aside, and open a new one."""
+        self.set_aside = _aside(self.file, "damaged")
         self._use(connect(self.file))
 
     def __enter__(self) -> Self:
@@ -245,3 +259,12 @@ class History:
             return Claim(self.file, shard)
         except OSError as error:
             raise HistoryError(f"history {self.file} can't be claimed: {error}") from None
+
+
+def _aside(file: Path, why: str) -> Path:
+    """Give *file* another name, and its write-ahead log where SQLite left one; what it is called now."""
+    aside = f"{file.name}.{why}-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09}"
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            file.with_name(file.name + suffix).rename(file.with_name(aside + suffix))
+    return file.with_name(aside)

@@ -80,6 +80,10 @@ class HistoryError(Exception):
     """The history can't be used; the message names the file and what would help."""
 
 
+class NewerHistoryError(HistoryError):
+    """A newer upcheck wrote the history."""
+
+
 def connect(file: Path) -> sqlite3.Connection:
     """*file*, made or migrated where needed. Raises HistoryError where it is newer than us, or sqlite3.Error."""
     db = sqlite3.connect(file, timeout=BUSY, isolation_level=None, check_same_thread=False)
@@ -146,7 +150,7 @@ def _read_only(file: Path) -> sqlite3.Connection:
 def _version(db: sqlite3.Connection, file: Path) -> int:
     found = int(db.execute("PRAGMA user_version").fetchone()[0])
     if found > VERSION:
-        raise HistoryError(
+        raise NewerHistoryError(
             f"history {file} was written by a newer upcheck (schema {found}, this one knows {VERSION}); "
             f"it is left as it is: upgrade upcheck, or name another file with UPCHECK_HISTORY"
         )

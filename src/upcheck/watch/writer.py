@@ -55,7 +55,7 @@ class Writer:
         self._errors = 0
         self.problem = ""  # why the last write failed; empty when it did not
         self._stop = threading.Event()
-        self._history = History(settings.history)
+        self._history = History.of_engine(settings.history)
         try:
             self._claim = self._history.claim(shard)
         except HistoryError:
@@ -64,7 +64,8 @@ class Writer:
         latest = self._history.latest()
         self._known = {one.result.check: one.condition for one in latest}
         aside = self._history.set_aside
-        self.notice = f"history {settings.history} was damaged: kept as {aside.name}, and begun anew" if aside else ""
+        why = "is of a newer upcheck" if aside and ".newer-" in aside.name else "was damaged"
+        self.notice = f"history {settings.history} {why}: kept as {aside.name}, and begun anew" if aside else ""
         self._thread = threading.Thread(target=self._work, name="upcheck history", daemon=True)
         self._thread.start()
 
