@@ -62,7 +62,7 @@ $(READY): $(firstword $(wildcard constraints.txt) Makefile)
 
 .PHONY: test lint bench
 test: $(READY) ## the library's own tests
-	@$(BIN)/python -m pytest tests -n 4 --dist worksteal -q
+	@$(BIN)/python -m pytest tests -n 3 --dist worksteal -q
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check

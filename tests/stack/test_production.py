@@ -249,6 +249,7 @@ def test_who_has_the_password_gets_through_the_proxy_and_it_goes_no_further(secu
     ):  # fmt: skip
         for who in (stranger, other):
             assert through(proxy, who, "grafana.example.com").status_code == 401
+        until(lambda: through(proxy, us, "grafana.example.com").status_code == 200, proxy.log.read_text)
         heard = through(proxy, us, "grafana.example.com", "/d/1?a=b").json()
         assert (heard["path"], heard["host"]) == ("/d/1?a=b", "grafana.example.com")
         assert "authorization" not in heard
