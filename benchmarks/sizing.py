@@ -1,4 +1,4 @@
-"""What a machine for monitoring needs, the figures of docs/production.md: `python -m benchmarks.sizing`, eight minutes.
+"""What a machine for monitoring needs, the figures of docs/production.md: `python -m benchmarks.sizing`, ten minutes.
 
 *watch*: CPU and memory of an engine by how many checks it runs a second. *history*: bytes on disk of a result, and of
 an hour's sums of a check. *prometheus*: the collector's pages while all services of the demonstration have traffic, two
