@@ -25,6 +25,18 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             tools.ensure(("promtool", "amtool", "prometheus", "alertmanager"), Settings.load(ROOT))
 
 
+# As a run of pytest ends, hypothesis' plugin imports hypothesis: 0.7 s of CPU, in each of some hundreds of runs.
+SHORT = "-p no:hypothesispytest"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_runs() -> Iterator[None]:
+    """Have the runs of pytest that tests start do without hypothesis' plugin."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTEST_ADDOPTS", SHORT)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tool_paths() -> dict[str, Path]:
     """The real binaries, provided where this machine has none."""
@@ -108,4 +120,5 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Repo:
     for name in ("UPCHECK_TARGET", "UPCHECK_HISTORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UPCHECK_TOOLS", str(ROOT / ".tools"))
+    monkeypatch.setenv("PYTEST_ADDOPTS", SHORT)  # pytester takes it away
     return Repo(pytester)

@@ -5,12 +5,6 @@ import os
 import re
 from pathlib import Path
 
-from hypothesis import settings
-
-# Outcomes are compared, not what hypothesis finds: with a hundred examples each, a suite takes a minute of it.
-settings.register_profile("few", max_examples=10)
-settings.load_profile("few")
-
 TOLD: dict[str, list[object]] = {}
 
 

@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 SDISTS = {"h11": "h11", "iniconfig": "testing", "pluggy": "testing", "attrs": "tests"}  # and where their tests are
 # What looks at all objects of the process can't run beside others, and has no fixture or mark that would say so.
 PROCESS_WIDE = {"attrs": "not test_no_references_to_original_when_using_cached_property"}
+PROPERTIES = {"attrs"}  # with a hundred examples each, they take a minute
 SUITE_TIMEOUT = 240
 
 
@@ -31,7 +32,6 @@ def outcomes(folder: Path, tests: str, *arguments: str) -> dict[str, Any]:
     told = folder / "outcomes.json"
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "outcomes", "-p", "no:cacheprovider", tests, *arguments]
     environ = os.environ | {"OUTCOMES": str(told), "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"}
-    environ.pop("PYTEST_ADDOPTS", None)
     ran = subprocess.run(argv, cwd=folder, env=environ, capture_output=True, text=True, timeout=SUITE_TIMEOUT)
     assert told.exists(), ran.stdout[-3000:] + ran.stderr[-3000:]
     found: dict[str, Any] = json.loads(told.read_text())
@@ -55,7 +55,7 @@ def test_a_suite_that_is_hard_on_fixtures(tmp_path: Path, concurrency: int) -> N
     assert len(plain["told"]) > 110
 
 
-def fetch_sdist(name: str, release: str, folder: Path) -> None:
+def fetch_sdist(name: str, release: str, folder: Path) -> Path:
     """Download the sdist of *name*, from the index that pip is set up with; pip itself would build it first."""
     told = subprocess.run(
         [sys.executable, "-m", "pip", "config", "get", "global.index-url"], capture_output=True, text=True
@@ -67,24 +67,17 @@ def fetch_sdist(name: str, release: str, folder: Path) -> None:
         links = re.findall(r'href="([^"#]+)', answer.read().decode())
     (link,) = {link for link in links if link.endswith(f"/{name}-{release}.tar.gz")}
     with urllib.request.urlopen(urljoin(page, html.unescape(link)), timeout=60) as answer:
-        (folder / f"{name}-{release}.tar.gz").write_bytes(answer.read())
-
-
-@pytest.fixture(scope="session")
-def sdists(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sources of packages that are installed here, with the suites that they ship."""
-    folder = tmp_path_factory.mktemp("sdists")
-    for name in SDISTS:
-        fetch_sdist(name, version(name), folder)
-    for archive in folder.glob("*.tar.gz"):
-        subprocess.run(["tar", "xzf", str(archive), "-C", str(folder)], check=True)
-    return folder
+        (archive := folder / f"{name}-{release}.tar.gz").write_bytes(answer.read())
+    return archive
 
 
 @pytest.mark.parametrize("name", SDISTS)
-def test_a_suite_that_a_package_ships(sdists: Path, name: str) -> None:
-    (folder,) = sdists.glob(f"{name}-*/")
+def test_a_suite_that_a_package_ships(tmp_path: Path, name: str) -> None:
+    archive = fetch_sdist(name, version(name), tmp_path)
+    subprocess.run(["tar", "xzf", str(archive), "-C", str(tmp_path)], check=True)
+    (folder,) = tmp_path.glob(f"{name}-*/")
     arguments = ["-k", PROCESS_WIDE[name]] if name in PROCESS_WIDE else []
+    arguments += ["-p", "few_examples"] if name in PROPERTIES else []
     plain = outcomes(folder, SDISTS[name], *arguments)
     at_once = outcomes(folder, SDISTS[name], "--concurrency=32", *arguments)
     assert differences(plain["told"], at_once["told"]) == {}

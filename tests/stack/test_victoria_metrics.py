@@ -23,6 +23,7 @@ from upcheck.sla import Objectives, PrometheusSource
 
 __all__ = ["history", "sla"]  # fixtures of the other tests of objectives
 
+SENT = re.compile(r"^prometheus_remote_storage_queue_highest_sent_timestamp_seconds\{.*\} (\S+)$", re.MULTILINE)
 SECONDS = re.compile(r" (\d+)$", re.MULTILINE)
 
 
@@ -52,6 +53,15 @@ def flushed(url: str) -> None:
     assert httpx.get(f"{url}/internal/force_flush", trust_env=False).status_code == 200
 
 
+def sent_until(url: str, timestamp: float) -> None:
+    """Wait until the Prometheus at *url* has sent what it knew at *timestamp*, Unix seconds."""
+    end, sent = time.monotonic() + 60, 0.0
+    while sent < timestamp:
+        assert time.monotonic() < end, f"{url} has sent what it knew at {sent}, not yet at {timestamp}"
+        time.sleep(0.2)
+        sent = max(map(float, SENT.findall(httpx.get(f"{url}/metrics", trust_env=False).text)), default=0.0)
+
+
 def test_it_has_all_samples_that_are_sent(victoria: str, tmp_path: Path) -> None:
     settings = Settings.load(ROOT, {})
     tools.ensure(["prometheus"], settings)
@@ -60,8 +70,9 @@ def test_it_has_all_samples_that_are_sent(victoria: str, tmp_path: Path) -> None
     sends = example("remote_write:").replace("http://127.0.0.1:9091", victoria)
     (tmp_path / "sends.yml").write_text(f"{text}\n{sends}")
     with prometheus(settings, tmp_path / "sends.yml", tmp_path / "sends") as below:
-        wait_for(below, 'ALERTS{alertname="TargetDown"}')
-    # It sends what is left as it ends. Asked before that, VictoriaMetrics goes on for ten seconds to find no series.
+        (sample,) = wait_for(below, 'min_over_time(timestamp(ALERTS{alertname="TargetDown", job="collector"})[1m:1s])')
+        sent_until(below, sample.value)
+    # Asked before that, VictoriaMetrics goes on for ten seconds to find no series.
     flushed(victoria)
     (sample,) = wait_for(victoria, 'scrape_duration_seconds{job="collector"}')
     assert (sample.labels["cluster"], sample.labels["instance"]) == ("default", "127.0.0.1:9909")

@@ -10,7 +10,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ _ERRED = re.compile(rf"^\s*rule: .*?{_MARK}([0-9a-f]{{12}}), time: .*, err: ", r
 _REFUSED = re.compile(rf'rule [0-9]+, "[^"]*?{_MARK}([0-9a-f]{{12}})"')
 _ANY_REFUSED = re.compile(r'rule [0-9]+, "[^"]*"')
 _ALERTS = ("ALERTS", "ALERTS_FOR_STATE")
-_QUERY = re.compile(r"\bquery\b")
+_QUERY = re.compile(r"\{\{(?:(?!\}\}).)*(?<![.$\w])query\b", re.DOTALL)  # the function of templates, not the word
 _TESTS = ("alert_rule_test", "promql_expr_test")
 
 
@@ -126,10 +126,20 @@ class Job:
         """The mutants by what their names end in."""
         return {_mark(self.relations.suite, one): one for one in self.mutants}
 
+    @property
+    def evaluations(self) -> float:
+        """How often each of its rules is evaluated at most: what it costs."""
+        suite = self.relations.suite
+        return sum(seconds(_last(suite.entries[index])) for index in self.entries) / suite.evaluation_interval
+
+    def of(self, mutants: Sequence[Mutant]) -> Job:
+        """The same with some of its mutants."""
+        return replace(self, mutants=tuple(mutants))
+
     def parts(self, size: int) -> Iterator[Job]:
         """The same in jobs of at most *size* mutants."""
         for first in range(0, len(self.mutants), size):
-            yield Job(self.relations, self.mutants[first : first + size], self.entries, self.asserting)
+            yield self.of(self.mutants[first : first + size])
 
     def files(self, left_out: Collection[str] = ()) -> dict[str, str]:
         """The files for promtool, by name, without the mutants whose marks are *left_out*; `tests.yml` is the test."""
@@ -153,10 +163,8 @@ class Job:
     def _entry(self, entry: Mapping[str, Any], marks: Iterable[str], closure: Collection[Name]) -> Mapping[str, Any]:
         kept = {key: value for key, value in entry.items() if key not in _TESTS}
         if not self.asserting:
-            last = max(
-                (str(test.get("eval_time") or "0s") for name in _TESTS for test in entry.get(name) or ()), key=seconds
-            )
-            nothing = {"expr": "vector(0)", "eval_time": last, "exp_samples": [{"labels": "{}", "value": Plain("0")}]}
+            sample = {"labels": "{}", "value": Plain("0")}
+            nothing = {"expr": "vector(0)", "eval_time": _last(entry), "exp_samples": [sample]}
             return {**kept, "promql_expr_test": [nothing]}
         alerts: list[Any] = []
         for test in alert_tests(entry):
@@ -172,19 +180,18 @@ class Job:
         return {**kept, "alert_rule_test": alerts, "promql_expr_test": exprs}
 
 
-def job_for(relations: Relations, mutants: Sequence[Mutant], *, asserting: bool) -> Job | None:
-    """The job that judges *mutants* of one rule; None where there is no entry for it.
-
-    Asserting, by the entries that test the rule or what depends on it; else by all others.
-    """
+def asking(relations: Relations, mutants: Sequence[Mutant]) -> list[Job]:
+    """The jobs that judge *mutants* of one rule: one for each entry that tests the rule, or what depends on it."""
     relevant = relations.relevant(relations.closure(mutants[0].rule.name))
-    others = [index for index in range(len(relations.suite.entries)) if index not in relevant]
-    entries = (
-        relevant
-        if asserting
-        else [one for one in others if any(relations.suite.entries[one].get(key) for key in _TESTS)]
-    )
-    return Job(relations, tuple(mutants), tuple(entries), asserting) if entries else None
+    return [Job(relations, tuple(mutants), (index,), asserting=True) for index in relevant]
+
+
+def evaluating(relations: Relations, mutants: Sequence[Mutant]) -> Job | None:
+    """The job that judges whether *mutants* of one rule can be evaluated: by all other entries, None without any."""
+    relevant = relations.relevant(relations.closure(mutants[0].rule.name))
+    entries = relations.suite.entries
+    others = [index for index, one in enumerate(entries) if index not in relevant and any(map(one.get, _TESTS))]
+    return Job(relations, tuple(mutants), tuple(others), asserting=False) if others else None
 
 
 @dataclass(slots=True)
@@ -246,6 +253,11 @@ def alone(tool: Path, suite: Suite, mutant: Mutant) -> str:
 
 def _mark(suite: Suite, mutant: Mutant) -> str:
     return hashlib.sha256(f"{suite.path.absolute()} {mutant.rule.file} {mutant.id}".encode()).hexdigest()[:12]
+
+
+def _last(entry: Mapping[str, Any]) -> str:
+    """When the last of an entry's expectations is due."""
+    return max((str(test.get("eval_time") or "0s") for name in _TESTS for test in entry.get(name) or ()), key=seconds)
 
 
 def _records(names: Collection[Name]) -> set[str]:

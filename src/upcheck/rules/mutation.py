@@ -6,10 +6,11 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -165,28 +166,33 @@ class _Work:
             for rule in relations.suite.rules
             if made[rule.key]
         ]
-        apart = [relations.entangled(relations.closure(found[0].rule.name)) for relations, found in pairs]
-        self._total = sum(len(found) for _, found in pairs)
-        for asserting in (True, False):
-            jobs: list[Job] = []
-            for (relations, found), alone in zip(pairs, apart, strict=True):
-                left = [one for one in found if one not in killed and one not in refused]
-                job = None if alone or not left else judging.job_for(relations, left, asserting=asserting)
-                jobs += [] if job is None else job.parts(MOST_TOGETHER)
-                if asserting and job is None and not alone:
-                    self._step(len(left))
-            self._together(jobs, killed, refused, counted=asserting)
-        self._apart([pair for pair, alone in zip(pairs, apart, strict=True) if alone], killed, refused)
+        apart = [pair for pair in pairs if pair[0].entangled(pair[0].closure(pair[1][0].rule.name))]
+        pairs = [pair for pair in pairs if pair not in apart]
+        asking: dict[_Key, list[Job]] = {}
+        for relations, found in pairs:
+            asking.setdefault(found[0].rule.key, []).extend(judging.asking(relations, found))
+        self._total = sum(len(made[key]) for key in asking) + sum(len(found) for _, found in apart)
+
+        def left(mutants: Iterable[Mutant]) -> list[Mutant]:
+            return [one for one in mutants if one not in killed and one not in refused]
+
+        # Nearly all are killed by the first that is asked, so it is the cheapest, and the next has what is left.
+        for turn in zip_longest(*(sorted(jobs, key=lambda job: job.evaluations) for jobs in asking.values())):
+            self._together([job.of(some) for job in turn if job and (some := left(job.mutants))], killed, refused)
+        self._step(sum(len(left(made[key])) for key in asking))
+        evaluating = [judging.evaluating(relations, some) for relations, found in pairs if (some := left(found))]
+        self._together([job for job in evaluating if job], killed, refused)
+        self._apart(apart, killed, refused)
         return killed, refused
 
-    def _together(self, jobs: Sequence[Job], killed: set[Mutant], refused: set[Mutant], *, counted: bool) -> None:
+    def _together(self, jobs: Iterable[Job], killed: set[Mutant], refused: set[Mutant]) -> None:
         new: list[tuple[Job, str]] = []
-        for job in jobs:
+        for job in (part for whole in jobs for part in whole.parts(MOST_TOGETHER)):
             key = _digest(json.dumps(job.files()))
             if (found := self._memory.get(key)) is None:
                 new.append((job, key))
             else:
-                self._note(job, found, killed, refused, counted=counted)
+                self._note(job, found, killed, refused)
         runs: dict[Future[Found], list[tuple[Job, str]]] = {
             self._pool.submit(self._found, [job for job, _ in share]): share for share in _shares(new)
         }
@@ -195,12 +201,12 @@ class _Work:
             for job, key in runs[future]:
                 of_job = Found(found.killed & job.marks.keys(), found.refused & job.marks.keys())
                 self._memory.put(key, of_job)
-                self._note(job, of_job, killed, refused, counted=counted)
+                self._note(job, of_job, killed, refused)
 
-    def _note(self, job: Job, found: Found, killed: set[Mutant], refused: set[Mutant], *, counted: bool) -> None:
+    def _note(self, job: Job, found: Found, killed: set[Mutant], refused: set[Mutant]) -> None:
         killed.update(job.marks[mark] for mark in found.killed)
         refused.update(job.marks[mark] for mark in found.refused)
-        self._step(len(job.mutants) if counted else 0)
+        self._step(len(found.killed | found.refused) if job.asserting else 0)
 
     def _found(self, jobs: Sequence[Job]) -> Found:
         """What promtool says of *jobs*; where it can't say of all at once, of each half, at last of one."""
