@@ -25,13 +25,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             tools.ensure(("promtool", "amtool", "prometheus", "alertmanager"), Settings.load(ROOT))
 
 
-# As a run of pytest ends, hypothesis' plugin imports hypothesis: 0.7 s of CPU, in each of some hundreds of runs.
-SHORT = "-p no:hypothesispytest"
+# Plugins that only these tests have take two thirds of the CPU of a short run of pytest, and there are hundreds.
+SHORT = "-p no:hypothesispytest -p no:anyio"
 
 
 @pytest.fixture(scope="session", autouse=True)
 def short_runs() -> Iterator[None]:
-    """Have the runs of pytest that tests start do without hypothesis' plugin."""
+    """Have the runs of pytest that tests start do without plugins that they don't need."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTEST_ADDOPTS", SHORT)
         yield
