@@ -61,8 +61,9 @@ $(READY): $(firstword $(wildcard constraints.txt) Makefile)
 # ---- below: what makes the library itself, which `upcheck init` leaves out ----
 
 .PHONY: test lint bench
+# Hundreds of processes would each compile the library again where no bytecode is written.
 test: $(READY) ## the library's own tests
-	@$(BIN)/python -m pytest tests -n 3 --dist worksteal -q
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest tests -n 4 --dist worksteal -q
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check

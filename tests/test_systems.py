@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,9 @@ ROWS = [pytest.param(row, id=f"{page}:{row.documented}") for page in PAGES for r
 
 def alerts(file: str) -> list[tuple[str, dict[str, Any]]]:
     """The alerts of a rule file, each with its group."""
-    groups = yaml.safe_load((RULES / file).read_text())["groups"]
-    return [(group["name"], rule) for group in groups for rule in group["rules"] if "alert" in rule]
+    return [
+        (group["name"], rule) for group in load(RULES / file)["groups"] for rule in group["rules"] if "alert" in rule
+    ]
 
 
 def entries(stem: str) -> list[dict[str, Any]]:
@@ -74,6 +76,7 @@ def entries(stem: str) -> list[dict[str, Any]]:
     return [entry | {"every": read["evaluation_interval"]} for read in map(load, files) for entry in read["tests"]]
 
 
+@cache
 def load(file: Path) -> dict[str, Any]:
     read: dict[str, Any] = yaml.safe_load(file.read_text())
     return read
