@@ -14,7 +14,7 @@ from tests.conftest import ROOT, Repo, Serve, answer
 from tests.test_shipped_monitoring import free_port, serving
 from upcheck.history import History
 from upcheck.prometheus import Prometheus, PrometheusError
-from upcheck.result import Outcome, Result
+from upcheck.result import Outcome, Result, Unknown
 from upcheck.sla import HistorySource, NoDataError, Objectives, PrometheusSource, Sla, Source
 
 CHECK = "checks/test_api.py::test_api"
@@ -79,10 +79,12 @@ def test_what_is_unknown_and_what_was_planned_count_as_is_said(
     assert sla("test_api", window="30d", **policy).availability == up / (up + down)
 
 
-def test_a_policy_that_there_is_not(sla: Objectives) -> None:
-    with pytest.raises(ValueError, match="unknown='ignore': expected one of exclude, up, down"):
+def test_what_can_not_be_meant_is_no_broken_promise(sla: Objectives) -> None:
+    with pytest.raises(Unknown, match="unknown='ignore': expected one of exclude, up, down"):
         sla("test_api", unknown="ignore")
-    with pytest.raises(ValueError, match=r"latency\(95\): expected a quantile from 0 to 1"):
+    with pytest.raises(Unknown, match=r"window: expected a duration such as .*, not '1 hour'"):
+        sla("test_api", window="1 hour")
+    with pytest.raises(Unknown, match=r"latency\(95\): expected a quantile from 0 to 1"):
         sla("test_api").latency(95)
 
 

@@ -107,7 +107,7 @@ class Sla:
         known but that.
         """
         if not 0 <= quantile <= 1:
-            raise ValueError(f"latency({quantile}): expected a quantile from 0 to 1, such as 0.95")
+            raise Unknown(f"latency({quantile}): expected a quantile from 0 to 1, such as 0.95")
         found = self.past.summary.quantile(quantile)
         if found is None:
             raise self._nothing("no run has a duration")
@@ -216,11 +216,18 @@ class Objectives:
     def __call__(
         self, name: str, window: str | float = "30d", *, unknown: str = "exclude", maintenance: str = "exclude"
     ) -> Sla:
-        """The runs of the checks called *name* over the last *window*. Raises NoDataError where none can be had."""
+        """The runs of the checks called *name* over the last *window*.
+
+        Raises NoDataError where none can be had, Unknown for what can't be meant: no promise is broken by that.
+        """
         for key, policy in (("unknown", unknown), ("maintenance", maintenance)):
             if policy not in POLICIES:
-                raise ValueError(f"sla: {key}={policy!r}: expected one of {', '.join(POLICIES)}")
-        found = Sla(name, window, self._source.past(name, self._file, seconds(window)), unknown, maintenance)
+                raise Unknown(f"sla(): {key}={policy!r}: expected one of {', '.join(POLICIES)}")
+        try:
+            span = seconds(window)
+        except ValueError as error:
+            raise Unknown(f"sla(): window: {error}") from None
+        found = Sla(name, window, self._source.past(name, self._file, span), unknown, maintenance)
         self._observe(f"{name} over {window}", repr(found)[1:-1])
         return found
 

@@ -308,6 +308,27 @@ def test_checks_in_a_repo(repo: Repo, serve: Serve) -> None:
     assert facts["want"].startswith('tcp("')
 
 
+def test_what_can_not_be_meant_is_no_failure_of_the_target(repo: Repo) -> None:
+    repo.write(
+        "checks/test_a.py",
+        """
+def test_typo(tcp): tcp("a:1", banne="x")
+def test_timeout(tcp): tcp("a:1", timeout=3)
+def test_no_port(tcp): tcp("127.0.0.1")
+def test_window(sla): sla("test_typo", window="1 hour")
+""",
+    )
+    repo.pytest("--results=results")
+    lines = [json.loads(line) for line in (repo.path / "results").read_text().splitlines()]
+    told = {one["check"].rpartition("::")[2]: (one["outcome"], one["reason"]) for one in lines if "outcome" in one}
+    assert told == {
+        "test_typo": ("error", "tcp() has no option 'banne'; did you mean 'banner'?"),
+        "test_timeout": ("error", "tcp() has no option 'timeout'; the check's timeout is its deadline"),
+        "test_no_port": ("error", "tcp(): '127.0.0.1': expected a host and a port, such as db:5432 or [::1]:5432"),
+        "test_window": ("error", "sla(): window: expected a duration such as '30s', '800ms' or '1m30s', not '1 hour'"),
+    }
+
+
 def test_when_a_bad_certificate_expires_is_a_fact(repo: Repo, serve_tls: Callable[..., str], trusted: str) -> None:
     where = serve_tls(case="expired")
     repo.write("checks/test_tls.py", f'def test_tls(tls):\n    tls("{where}", ca_file="{trusted}")\n')

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
 from upcheck.plugin.mark import declaration_of
 from upcheck.plugin.record import EXCHANGE, standing
-from upcheck.probes import Phase, ProbeFailure, ProbeResult
+from upcheck.probes import Phase, ProbeError, ProbeFailure, ProbeResult
 from upcheck.probes.kinds import probe_class
+from upcheck.result import Unknown
+from upcheck.settings import nearest
+
+
+def _probe(kind: str, subject: str, options: Mapping[str, Any]) -> Any:
+    """The probe that is asked for; raises Unknown where it can't be meant: the target is not to blame for that."""
+    made = probe_class(kind)
+    known = list(inspect.signature(made).parameters)[1:]
+    for name in options:
+        if name not in known:
+            own = "; the check's timeout is its deadline" if name == "timeout" else nearest(name, known)
+            raise Unknown(f"{kind}() has no option '{name}'{own}")
+    try:
+        return made(subject, **options)
+    except ProbeError as error:
+        raise Unknown(f"{kind}(): {error}") from None
 
 
 def _fixture(kind: str, example: str) -> Any:
@@ -24,7 +40,7 @@ def _fixture(kind: str, example: str) -> Any:
         def ask(subject: str, **options: Any) -> ProbeResult:
             from upcheck.probes import single  # libcurl, for those who ask
 
-            probe = probe_class(kind)(subject, **{"deadline": deadline, **options})
+            probe = _probe(kind, subject, {"deadline": deadline, **options})
             result = single.ask(probe)
             got = result.sentence or f"an answer in {result.duration * 1000:.0f} ms"
             item.stash[EXCHANGE] = {"asked": probe.asked, "got": got}
