@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import time
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from tests.conftest import ROOT
 from tests.demo.test_demo import FACTOR, LEAD, SCENARIOS, SETTINGS
 from upcheck.cli import main
+from upcheck.cli.rules import proof
 from upcheck.dashboards import Dashboard, Panel, rehearsal
 from upcheck.dashboards.reading import load_all
 from upcheck.demo import Stage, stage
@@ -74,7 +76,11 @@ def test_the_command_draws_what_they_show(
     monkeypatch.setattr(rehearsal, "LEAD", 5.0)  # as long as Prometheus waits before it scrapes
     for name in ("WELL", "WRONG", "AFTER"):
         monkeypatch.setattr(rehearsal, name, 1.0)
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(proof, "progress", lambda unit: contextlib.nullcontext(lambda *done: told.append(done)))
     result = CliRunner().invoke(main, ["dashboards", "--pictures", str(tmp_path / "new")])
+    assert len(told) > 3
+    assert told[-1] == (8, 8)
     assert result.output == f"nothing to write\ndrawn            15 in {tmp_path / 'new'}\n"
     drawn = {path.stem: ElementTree.parse(path).getroot() for path in (tmp_path / "new").iterdir()}
     assert drawn.keys() == {one.name for one in load_all(MONITORING)}

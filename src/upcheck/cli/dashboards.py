@@ -54,13 +54,15 @@ def dashboards(check: bool, pictures: Path | None) -> None:
 
 def _draw(settings: Settings, folder: Path) -> None:
     from upcheck import run
+    from upcheck.cli.rules.proof import progress
     from upcheck.dashboards import rehearsal
     from upcheck.demo import DemoError
     from upcheck.prometheus import PrometheusError
     from upcheck.servers import ServerError
 
     try:
-        drawn = rehearsal.write(settings, folder)
+        with progress("seconds are played") as advance:
+            drawn = rehearsal.write(settings, folder, advance)
     except (DemoError, PrometheusError, ServerError, run.RunError, OSError) as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{'drawn':<16} {len(drawn)} in {folder}")
