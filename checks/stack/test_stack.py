@@ -76,10 +76,18 @@ def rules_of_repo() -> list[tuple[str, str]]:
     )
 
 
+def jobs_of_repo() -> set[str]:
+    """The jobs for which the repo's prometheus.yml itself names targets."""
+    jobs = documents.load(CONFIGURATION).get("scrape_configs") or ()
+    return {job["job_name"] for job in jobs if any(one.get("targets") for one in job.get("static_configs") or ())}
+
+
 @check(every="15s", timeout="5s")
 def test_every_target_is_up(ask: Ask) -> None:
     targets = ask("targets?state=active")["activeTargets"]
     assert targets, "Prometheus scrapes nothing: prometheus.yml names no target"
+    left_out = jobs_of_repo() - {one["scrapePool"] for one in targets}
+    assert not left_out, f"Prometheus has no target of {', '.join(sorted(left_out))}: its log says why"
     down = {one["scrapeUrl"]: one["lastError"] for one in targets if one["health"] == "down"}
     assert not down, f"can't be scraped: {said(down)}"
 
@@ -137,11 +145,13 @@ def test_configurations_were_taken_over() -> None:
 
 
 @check(every="1m", timeout="5s")
-def test_samples_are_kept_as_set(ask: Ask) -> None:
+def test_samples_are_kept_as_set(ask: Ask, http: httpx.Client) -> None:
     assert seconds(ask("status/flags")["storage.tsdb.retention.time"]) == seconds(SETTINGS.tsdb_retention)
     number, unit = re.findall(r"[0-9]+|[A-Z]+", SETTINGS.tsdb_size)
     wanted = int(number) * 1024 ** UNITS.index(unit)
-    assert [one.value for one in query("prometheus_tsdb_retention_limit_bytes")] == [wanted]
+    page = http.get(f"{URL}/metrics").text  # a sample of it may be of before a restart
+    limits = re.findall(r"^prometheus_tsdb_retention_limit_bytes (.*)$", page, re.MULTILINE)
+    assert [float(one) for one in limits] == [wanted]
 
 
 @check(every="1m", timeout="5s", severity="warning")
@@ -162,7 +172,8 @@ def test_disk_has_room_for_samples(ask: Ask) -> None:
     data = Path(ask("status/flags")["storage.tsdb.path"])
     share = query("node_filesystem_avail_bytes / node_filesystem_size_bytes")
     left = {one.labels["mountpoint"]: one.value for one in share}
-    mountpoint = max((one for one in left if data.is_relative_to(one)), key=len)
+    mountpoint = max((one for one in left if data.is_relative_to(one)), key=len, default=None)
+    assert mountpoint, f"no collector, and no node_exporter, tells of the file system that has {data}"
     assert left[mountpoint] >= LEAST_DISK, f"{data} is on {mountpoint}"
 
 

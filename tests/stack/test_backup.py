@@ -73,6 +73,14 @@ def test_a_backup_is_its_owner_s_alone_and_has_neither_secrets_nor_configuration
     assert list(backup.parent.glob(".backup*")) == []
 
 
+def test_where_nothing_can_be_written_nothing_stands_still_for_it(started: Started, tmp_path: Path) -> None:
+    before = started.repo.pid("alertmanager")
+    told = started.repo.upcheck("backup", str(tmp_path / "none/file"))
+    assert told.returncode == 3
+    assert f"{tmp_path / 'none/file'} can't be written: No such file or directory; nothing was changed" in told.stderr
+    assert started.repo.pid("alertmanager") == before
+
+
 def test_what_a_lost_disk_takes_comes_back(started: Started, backup: Path) -> None:
     repo = started.repo
     at = archive.verified(backup).at
@@ -101,6 +109,13 @@ def test_what_a_lost_disk_takes_comes_back(started: Started, backup: Path) -> No
     assert repo.upcheck("stop").returncode == 0
 
 
+def test_two_restores_in_a_second_keep_what_each_replaced(tmp_path: Path) -> None:
+    first = archive.aside(tmp_path)
+    first.mkdir()
+    assert archive.aside(tmp_path) != first
+    assert archive.aside(tmp_path).parent == tmp_path
+
+
 # A limit for files stands for a full disk: the system refuses the write in the same place.
 LIMITED = (
     "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -125,6 +140,7 @@ def test_a_disk_that_fills_while_it_is_restored_leaves_what_was_there(started: S
     repo = started.repo
     assert max(size for size, _ in archive.verified(backup).files.values()) > 40_000
     code = f"{LIMITED} sys.argv[0] = 'upcheck'; runpy.run_module('upcheck.cli', run_name='__main__')"
+    assert repo.upcheck("stop").returncode == 0
     before = {path: path.stat().st_mtime for path in repo.record.data.rglob("*")}
     argv = [sys.executable, "-c", code, "stack", "restore", str(backup)]
     told = subprocess.run(argv, cwd=repo.path, capture_output=True, text=True, timeout=60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.conftest import ROOT
 from tests.stack.conftest import Repo, Started, made
 from upcheck.servers import alertmanager
 from upcheck.settings import Settings
-from upcheck.stack import proof
+from upcheck.stack import configuration, proof
 from upcheck.stack.services import BINARIES, PORTS, StackError, addressed, addresses, ports, services
 
 
@@ -215,8 +216,14 @@ def test_a_rule_that_promtool_refuses_restarts_nothing(started: Started) -> None
             "blackbox_exporter refuses monitoring/exporters/blackbox.yml:",
         ),
         ("prometheus/rules/system.yml", "up == 0", 'up{job="nobody"} == 0', "the contract is broken in 1 place"),
+        (
+            "prometheus/prometheus.yml",
+            "- job_name: collector",
+            "- job_name: collector\n    tls_config: {ca_file: ca.crt}",
+            "prometheus.yml names ca.crt, not there: a path is relative to that file",
+        ),
     ],
-    ids=["amtool", "blackbox_exporter", "contract"],
+    ids=["amtool", "blackbox_exporter", "contract", "a file that is not there"],
 )
 def test_what_others_refuse_restarts_nothing_either(
     started: Started, file: str, old: str, new: str, sentence: str
@@ -232,6 +239,16 @@ def test_what_others_refuse_restarts_nothing_either(
     assert told.returncode == 3
     assert sentence in told.stderr
     assert started.repo.record.state() == before
+
+
+def test_a_folder_among_the_secrets_is_no_hindrance(started: Started, tmp_path: Path) -> None:
+    copy = tmp_path / "monitoring"
+    shutil.copytree(started.repo.path / "monitoring", copy, ignore=shutil.ignore_patterns("secrets"))
+    nested = copy / "alertmanager/secrets/secrets"  # as of `cp -a secrets monitoring/alertmanager/secrets`, twice
+    nested.mkdir(parents=True)
+    (nested / "slack-url").write_text("https://hooks.example.com/a")
+    configuration.propose(Settings.load(tmp_path, {}), addresses(PORTS), tmp_path / "proposed")
+    assert (tmp_path / "proposed/alertmanager/secrets/secrets/slack-url").is_file()
 
 
 def test_a_port_that_is_taken_is_named_with_its_service_and_setting(started: Started, tmp_path: Path) -> None:

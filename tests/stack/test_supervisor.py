@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from upcheck.settings import Settings
 from upcheck.stack import supervisor
 from upcheck.stack.health import standings
 from upcheck.stack.record import Record, reason
-from upcheck.stack.services import Service
+from upcheck.stack.services import Service, StackError
 
 
 @contextmanager
@@ -47,6 +48,31 @@ def until(true: Callable[[], object]) -> None:
 def died(record: Record, name: str) -> int:
     state = record.state()
     return state.runs[name].died if state else 0
+
+
+def test_what_ends_well_was_asked_to_and_comes_back(tmp_path: Path) -> None:
+    with supervised(tmp_path, f"echo again >> {tmp_path}/times; exit 0") as (record, _):
+        until(lambda: (tmp_path / "times").exists() and (tmp_path / "times").read_text().count("again") > 1)
+        assert died(record, "a") == 0
+
+
+def test_what_is_another_user_s_is_told_in_a_sentence(tmp_path: Path) -> None:
+    record = Record(tmp_path)
+    record.make()
+    record.folder.chmod(0o500)
+    if root := os.geteuid() == 0:  # who may write everywhere
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        for what in (record.alone, record.supervised):
+            with (
+                pytest.raises(StackError, match=r"lock can't be written: Permission denied; run this as its owner"),
+                what(),
+            ):
+                pass
+    finally:
+        if root:
+            os.seteuid(0)
+        record.folder.chmod(0o700)
 
 
 def test_what_ends_is_started_again_and_status_says_how_it_ended(tmp_path: Path) -> None:

@@ -64,12 +64,29 @@ class Manifest:
         return [store for store in STORES if store in there]
 
 
+def prove(file: Path) -> None:
+    """Raise StackError where *file* can't be written, before anything stands still for it."""
+    draft = _draft(file)
+    try:
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise StackError(f"{file} can't be written: {error.strerror}; nothing was changed") from None
+    draft.unlink()
+
+
+def aside(folder: Path, ending: str = "") -> Path:
+    """Where in *folder* to keep what a restore replaces."""
+    name = time.strftime("before-%Y%m%dT%H%M%S")
+    free = (folder / f"{name}{number}{ending}" for number in ("", *(f"-{one}" for one in range(2, 1000))))
+    return next(path for path in free if not path.exists())
+
+
 def write(file: Path, entries: Generator[Entry]) -> Manifest:
     """Write *entries* into *file*, which only its owner may read, and which is as it was until all is written.
 
     Raises StackError, as where the disk is full.
     """
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft = _draft(file)
     files: dict[str, tuple[int, str]] = {}
     made = Manifest(version("upcheck"), time.time(), files)
     try:
@@ -146,6 +163,10 @@ def entries(file: Path, stores: list[str]) -> Iterator[Entry]:
             content = tar.extractfile(member)
             if content is not None and member.name.partition("/")[0] in stores and _safe(member):
                 yield Entry(member.name, member.size, member.mtime, content)
+
+
+def _draft(file: Path) -> Path:
+    return file.with_name(f".{file.name}.{os.getpid()}")
 
 
 def _header(name: str, size: int, changed: float) -> tarfile.TarInfo:

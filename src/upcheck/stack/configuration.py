@@ -49,7 +49,8 @@ def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounte
         shutil.rmtree(into, ignore_errors=True)
         shutil.copytree(source, into, ignore=shutil.ignore_patterns("secrets", ".env"))
         # Alertmanager's even where there are none yet: it reads them as it sends, so they may be made later.
-        for secrets in {source / "alertmanager/secrets", *source.rglob("secrets")}:
+        found = {source / "alertmanager/secrets", *source.rglob("secrets")}
+        for secrets in (one for one in found if not found & set(one.parents)):  # one inside another is in its link
             place = into / secrets.relative_to(source)
             place.mkdir() if mounted else place.symlink_to(secrets.resolve())
         kept = _MOUNTED if mounted else (source / "alertmanager/secrets").resolve()
@@ -59,6 +60,7 @@ def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounte
                 text = _SECRET.sub(lambda found: f"{found[1]}{kept}/", text)
             (into / name).write_text(text, encoding="utf-8")
         targets.write(settings, os.environ, into / TARGETS)
+        _prove_files(source / "prometheus/prometheus.yml", mounted=mounted)
     except DocumentError as error:
         raise RefusedError(str(error)) from None
     except (OSError, shutil.Error, UnicodeDecodeError) as error:
@@ -103,6 +105,20 @@ def _kept_contract(settings: Settings) -> None:
         )
 
 
+def _prove_files(configuration: Path, *, mounted: bool) -> None:
+    """Raise RefusedError where files are missing that *configuration* names: Prometheus would leave out that job.
+
+    promtool does not look for all of them. In a container, absolute paths are those of its own.
+    """
+    named = {one for one in _files(documents.load(configuration)) if not (mounted and Path(one).is_absolute())}
+    lost = [one for one in sorted(named) if not (configuration.parent / one).is_file()]
+    if lost:
+        raise RefusedError(
+            f"{configuration} names {', '.join(lost)}, not there: a path is relative to that file, and without "
+            f"{'it' if len(lost) == 1 else 'them'} Prometheus leaves a whole job out"
+        )
+
+
 def missing_secrets(settings: Settings) -> list[Path]:
     """The files of secrets that Alertmanager's configuration names and that are not there."""
     path = settings.monitoring / "alertmanager/alertmanager.yml"
@@ -111,9 +127,10 @@ def missing_secrets(settings: Settings) -> list[Path]:
 
 
 def _files(value: object) -> list[str]:
-    """The values of all keys that end in _file, as Alertmanager calls those that name a file of a secret."""
+    """The values of all keys that end in _file, by which files are named that are read; logs are written."""
     if isinstance(value, Mapping):
-        own = [str(one) for key, one in value.items() if str(key).endswith("_file") and isinstance(one, str)]
+        keys = [key for key in value if str(key).endswith("_file") and not str(key).endswith("log_file")]
+        own = [str(value[key]) for key in keys if isinstance(value[key], str)]
         return own + [name for one in value.values() for name in _files(one)]
     return [name for one in value for name in _files(one)] if isinstance(value, list) else []
 

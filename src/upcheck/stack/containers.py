@@ -6,7 +6,6 @@ import contextlib
 import functools
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -75,6 +74,7 @@ class Containers(Provider):
     def backup(self, file: Path) -> Manifest:
         if not self._started:
             raise StackError(archive.NOTHING)
+        archive.prove(file)
         with self.record.alone(), self._made():
             return archive.write(file, archive.some(volumes.entries(self._found())))
 
@@ -84,7 +84,7 @@ class Containers(Provider):
             if self._started and self.running:
                 raise StackError("the stack runs: `upcheck stack stop --provider docker` first; nothing was changed")
             manifest = archive.verified(file)
-            aside = self.record.folder / time.strftime("before-%Y%m%dT%H%M%S.tar.gz")
+            aside = archive.aside(self.record.folder, ".tar.gz")
             self._begin("--no-start")
             try:
                 archive.write(aside, volumes.entries(found := self._found()))

@@ -85,13 +85,15 @@ class Local(Provider):
     def backup(self, file: Path) -> Manifest:
         if not self.record.kept:  # a history alone is of checks that ran without a stack
             raise StackError(archive.NOTHING)
+        archive.prove(file)
         self.record.make()
         with self.record.alone():
             taken = self.record.folder / "snapshot"
             shutil.rmtree(taken, ignore_errors=True)
             taken.mkdir()
+            alertmanager = self._left().get("alertmanager") if self.running else None
             try:
-                if self.running and (alertmanager := self._left().get("alertmanager")):
+                if alertmanager is not None:
                     alertmanager.terminate()  # it writes its silences now, and the supervisor brings it back
                     alertmanager.wait(STOP)
                 snapshot.taken(self.settings, self.record, taken)
@@ -102,6 +104,9 @@ class Local(Provider):
                 ) from None
             finally:
                 shutil.rmtree(taken, ignore_errors=True)
+                end = time.monotonic() + STOP
+                while alertmanager is not None and "alertmanager" not in self._left() and time.monotonic() < end:
+                    time.sleep(0.05)  # or `status`, typed now, would miss it
 
     def restore(self, file: Path) -> tuple[Manifest, Path]:
         self.record.make()

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -69,7 +70,7 @@ class Record:
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
         """Keep another `upcheck stack` command of this repo out for as long as the block lasts. Raises StackError."""
-        with (self.folder / "command.lock").open("w") as lock:
+        with self._lock("command.lock") as lock:
             if not _locked(lock.fileno()):
                 raise StackError("another `upcheck stack` command is at work here: try again when it has ended")
             yield
@@ -77,8 +78,19 @@ class Record:
     @contextlib.contextmanager
     def supervised(self) -> Iterator[bool]:
         """Take the supervisor's place; False where another has it."""
-        with (self.folder / "supervisor.lock").open("w") as lock:
+        with self._lock("supervisor.lock") as lock:
             yield _locked(lock.fileno())
+
+    @contextlib.contextmanager
+    def _lock(self, name: str) -> Iterator[IO[str]]:
+        path = self.folder / name
+        try:
+            lock = path.open("w")
+        except PermissionError as error:
+            cure = "run this as its owner, or have `chown -R` give you the folder"
+            raise StackError(f"{path} can't be written: {error.strerror}; {cure}") from None
+        with lock:
+            yield lock
 
     @property
     def running(self) -> bool:

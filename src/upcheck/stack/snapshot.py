@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def restore(settings: Settings, record: Record, file: Path) -> tuple[Manifest, P
     Raises StackError: then all is as it was.
     """
     manifest = archive.verified(file)
-    fresh, aside = record.folder / "restored", record.folder / time.strftime("before-%Y%m%dT%H%M%S")
+    fresh, aside = record.folder / "restored", archive.aside(record.folder)
     try:
         with Claim(settings.history, "1/1"):
             shutil.rmtree(fresh, ignore_errors=True)

@@ -80,7 +80,7 @@ class Supervisor:
         changed = False
         for one in self._kept:
             if one.process is not None and (code := one.process.poll()) is not None:
-                self._note(one, _death(code))
+                self._note(one, _death(code), died=code != 0)
                 changed = True
             if one.process is None and time.monotonic() >= one.due:
                 self._start(one)
@@ -101,20 +101,20 @@ class Supervisor:
                     start_new_session=True,
                 )
         except OSError as error:
-            self._note(one, f"could not be started: {error.strerror}")
+            self._note(one, f"could not be started: {error.strerror}", died=True)
             return
         one.process = process
         one.run.pid, one.run.since, one.began = process.pid, time.time(), time.monotonic()
         one.run.created = psutil.Process(process.pid).create_time()  # of one that ended, too: nobody has waited for it
 
-    def _note(self, one: _Kept, how: str) -> None:
-        """Have *one*, which ended, started again after a pause."""
+    def _note(self, one: _Kept, how: str, *, died: bool) -> None:
+        """Have *one*, which ended, started again after a pause. It has not *died* where it was asked to end."""
         if one.began and time.monotonic() - one.began > STEADY:
             one.pause = BACKOFF[0]
         one.due = time.monotonic() + one.pause
         one.pause = min(BACKOFF[1], one.pause * 2)
         one.process = None
-        one.run = Run(died=one.run.died + 1, ended=how, ended_at=time.time())
+        one.run = Run(died=one.run.died + died, ended=how, ended_at=time.time())
         self._say(f"{one.service.name} {how}")
 
     def _trim(self, name: str) -> None:
