@@ -124,6 +124,14 @@ def test_how_long_and_how_much_is_kept_is_a_setting() -> None:
     [
         ("UPCHECK_TSDB_RETENTION", "15days", "tsdb_retention: '15days': expected a time such as 15d, 2w or 1y\n"),
         ("UPCHECK_TSDB_RETENTION", "", "tsdb_retention: '': expected a time such as 15d, 2w or 1y\n"),
+        (
+            "UPCHECK_TSDB_RETENTION",
+            "6d",
+            (
+                "monitoring/prometheus/rules/codex-clone.yml: CodexStorageFullWithin30Days looks back 7 days, and "
+                "samples are kept for 6d: give tsdb_retention more\n"
+            ),
+        ),
         ("UPCHECK_TSDB_SIZE", "tenGB", "tsdb_size: 'tenGB': expected a size such as 10GB\n"),
     ],
 )

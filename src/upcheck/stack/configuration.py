@@ -10,7 +10,7 @@ from pathlib import Path
 
 from upcheck import command, documents, targets, tools
 from upcheck.documents import DocumentError
-from upcheck.rules import configs, contract
+from upcheck.rules import configs, contract, promql, suite
 from upcheck.rules.repository import PathError
 from upcheck.settings import Settings
 from upcheck.stack.services import BINARIES, StackError, addressed, modules
@@ -86,6 +86,21 @@ def prove(settings: Settings, proposed: Path, found: Mapping[str, Path]) -> None
         said = _here((answer.stderr or answer.stdout).strip().splitlines()[-1], settings, proposed)
         raise RefusedError(f"blackbox_exporter refuses {_shown(settings.probes, settings)}: {said}")
     _kept_contract(settings)
+
+
+def prove_lookback(settings: Settings) -> None:
+    """Raise RefusedError where a rule looks back to samples that are gone by then: it would never be true."""
+    kept = suite.seconds(settings.tsdb_retention)
+    for file in sorted((settings.monitoring / "prometheus/rules").glob("*.yml")):
+        for rule in suite.rules_in(file):
+            nodes = [node for _, node in promql.walk(promql.parse(rule.expr))]
+            spans = [one.range for one in nodes if isinstance(one, promql.Selector | promql.Subquery) and one.range]
+            if max(spans, default=0.0) > kept:
+                days, where = max(spans) / 86400, _shown(file, settings)
+                raise RefusedError(
+                    f"{where}: {rule.name.text} looks back {days:g} days, and samples are kept for "
+                    f"{settings.tsdb_retention}: give tsdb_retention more"
+                )
 
 
 def _kept_contract(settings: Settings) -> None:

@@ -17,7 +17,7 @@ from upcheck import bearer, targets
 from upcheck.documents import DocumentError
 from upcheck.stack import archive, snapshot
 from upcheck.stack.archive import Manifest
-from upcheck.stack.configuration import TARGETS, programs, propose, prove
+from upcheck.stack.configuration import TARGETS, programs, propose, prove, prove_lookback
 from upcheck.stack.credentials import prove_closed, show, token_file, token_in_force
 from upcheck.stack.health import Standing, standings
 from upcheck.stack.provider import Provider, free
@@ -135,6 +135,7 @@ class Local(Provider):
         if token is not None:
             show(token, f"{HOST}:{numbers['collector']}", proposed)
         prove(self.settings, proposed, found)
+        prove_lookback(self.settings)
         places = self.record.configuration, self.record.data
         return _Prepared(services(self.settings, numbers, found, *places, token), proposed)
 
