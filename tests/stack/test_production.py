@@ -284,7 +284,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine,
     (path / "mnt/secrets").mkdir(parents=True)
     (path / "mnt/secrets/slack-url").write_text("https://hooks.example.com/a")
     repo = made(path / "home/monitoring", {name: free_port() for name in PORTS})
-    (repo.path / ".gitignore").write_text(".upcheck/\n*.tar.gz\n")
+    shutil.copyfile(ROOT / ".gitignore", repo.path / ".gitignore")
+    # It stands for ours, which takes packages from a registry: from then on, `upcheck` is in .venv alone.
+    (repo.path / "Makefile").write_text(f"tools:\n\t@mkdir -p .venv/bin && mv {path}/bin/upcheck .venv/bin/\n")
     places = {"/mnt": str(path / "mnt"), "https://git.example.com/monitoring.git": str(path / "git")}
     there = Machine(repo.path, places, environ(path))
     git = f"git -c user.name=a -c user.email=a@example.com -c init.defaultBranch=main -C {shlex.quote(str(repo.path))}"
@@ -320,6 +322,7 @@ def test_the_way_back_from_an_upgrade_and_from_a_lost_machine(machine: tuple[Mac
 
     kept = Path(there.typed("/mnt/backup/monitoring.tar.gz"))
     kept.parent.mkdir()
+    assert not there.run("git status --porcelain"), "neither the backup nor what is kept is for Git"
     (repo.path / "before-upgrade.tar.gz").rename(kept)
     shutil.rmtree(repo.path)
     new = dataclasses.replace(there, path=repo.path.parent)
@@ -327,7 +330,7 @@ def test_the_way_back_from_an_upgrade_and_from_a_lost_machine(machine: tuple[Mac
     assert "slack-url" not in told.partition("missing")[2], "its secret is there"
     assert silences(repo.url("alertmanager")) == {"kept"}
     assert asked_up(repo, time=str(at)), "what was scraped before the machine was lost"
-    assert "alive" in there.run("upcheck history")
+    assert "alive" in there.run(".venv/bin/upcheck history")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd-analyze")
