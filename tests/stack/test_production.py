@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sqlite3
 import ssl
 import subprocess
@@ -19,7 +20,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import certifi
 import httpx
 import pytest
 import yaml
@@ -46,6 +49,16 @@ def block(beginning: str, language: str = "sh") -> str:
     """The block of the page that begins so."""
     (found,) = [text for text in blocks(PAGE, language) if text.startswith(beginning)]
     return found
+
+
+UNITS = Path("/etc/systemd/system")
+
+
+def started_by(name: str) -> str:
+    """The command of the unit upcheck-*name*, in a line."""
+    unit = block(f"# {UNITS}/upcheck-{name}.service", "ini").replace("\\\n", "")
+    (line,) = re.findall("^ExecStart=(.*)$", unit, re.MULTILINE)
+    return str(line)
 
 
 def test_each_command_is_run_by_a_test_or_says_that_it_is_not() -> None:
@@ -91,8 +104,9 @@ class Machine:
         return done.stdout + done.stderr
 
     @contextlib.contextmanager
-    def serving(self, lines: Sequence[str], ports: Sequence[int]) -> Iterator[None]:
+    def serving(self, lines: Sequence[str], ports: Sequence[int]) -> Iterator[list[subprocess.Popen[bytes]]]:
         """Run each of *lines* until the end of the block; all *ports* are listened on."""
+        processes = []
         with contextlib.ExitStack() as running, (self.path / "log").open("ab") as log:
             for line in lines:
                 argv = shlex.split(self.typed(line))
@@ -100,8 +114,9 @@ class Machine:
                 process = subprocess.Popen(argv, cwd=self.path, env=self.environ, stdout=log, stderr=log)
                 running.callback(process.wait, 10)
                 running.callback(process.terminate)
+                processes.append(process)
             until(lambda: all(map(listens, ports)), (self.path / "log").read_text)
-            yield
+            yield processes
 
 
 ALONE = "{route: {receiver: nobody}, receivers: [{name: nobody}]}"
@@ -123,14 +138,22 @@ def environ(path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """A machine on which the commands for TLS and passwords were typed."""
+    """A machine with all that ships for monitoring, on which the commands for TLS and passwords were typed."""
     path = tmp_path_factory.mktemp("secured")
-    ports = {port: free_port() for port in (9090, 9093, 9909, 3001, 443)}
+    numbers = {name: free_port() for name in PORTS}
+    ports = {PORTS[name]: ours for name, ours in numbers.items()} | {port: free_port() for port in (3001, 443)}
     places = {f"{host}:{one}": f"127.0.0.1:{ours}" for one, ours in ports.items() for host in ("10.0.0.1", "127.0.0.1")}
-    places |= {"10.0.0.1": "127.0.0.1", "listen 443": f"listen 127.0.0.1:{ports[443]}"}
-    machine = Machine(path / "home", places, environ(path))
-    machine.path.mkdir()
-    assert "SUCCESS" in machine.run(block("umask 077"))
+    places |= {"10.0.0.1": "127.0.0.1", "listen 443": f"listen 127.0.0.1:{ports[443]}", "/etc/upcheck": f"{path}/etc"}
+    places |= dict.fromkeys(("/srv/monitoring/.venv/bin", "/srv/monitoring/.tools"), f"{path}/bin")
+    places |= {"/srv/monitoring": f"{path}/home", "/tmp/by-hand": f"{path}/by-hand"}
+    # The page adds an authority to certifi: not to that of these tests.
+    shutil.copytree(Path(certifi.where()).parent, path / "lib/certifi")
+    given = environ(path)
+    given["PYTHONPATH"] = os.pathsep.join(filter(None, (f"{path}/lib", given.get("PYTHONPATH"))))
+    (path / "etc").mkdir()
+    (path / "home").mkdir()
+    machine = Machine(made(path / "home", numbers).path, places, given)
+    assert "SUCCESS" in machine.run(block("cd /etc/upcheck"))
     return machine
 
 
@@ -139,48 +162,91 @@ def port(machine: Machine, documented: int) -> int:
     return int(machine.places[f"127.0.0.1:{documented}"].rpartition(":")[2])
 
 
+def keys(machine: Machine) -> Path:
+    """Ours for /etc/upcheck."""
+    return Path(machine.places["/etc/upcheck"])
+
+
 def client(machine: Machine, user: str = "") -> httpx.Client:
     """Who trusts the authority of the page, and has the password where it has a *user*."""
-    context = ssl.create_default_context(cafile=machine.path / "ca.crt")
-    password = (machine.path / "password").read_text()
+    context = ssl.create_default_context(cafile=keys(machine) / "ca.crt")
+    password = (keys(machine) / "password").read_text().strip()
     return httpx.Client(verify=context, auth=(user, password) if user else None, trust_env=False)
+
+
+def configured(machine: Machine) -> Path:
+    """What ships, with the page's lines in the place of its own; the path of prometheus.yml."""
+    prometheus = machine.path / "monitoring/prometheus/prometheus.yml"
+    wanted = yaml.safe_load(prometheus.read_text()) | yaml.safe_load(machine.typed(block("scrape_configs:", "")))
+    prometheus.write_text(yaml.safe_dump(wanted))
+    alertmanager = machine.path / "monitoring/alertmanager/alertmanager.yml"
+    wanted = yaml.safe_load(alertmanager.read_text())
+    (told,) = yaml.safe_load(machine.typed(block("receivers:", "")))["receivers"]
+    wanted["receivers"] = [one for one in wanted["receivers"] if one["name"] != told["name"]] + [told]
+    alertmanager.write_text(yaml.safe_dump(wanted))
+    return prometheus
+
+
+WRONG = {  # of the page's jobs the number, the line that is left out, and what comes of it
+    "without a password": (0, "basic_auth", "server returned HTTP status 401 Unauthorized"),
+    "without https": (1, "scheme", "server returned HTTP status 400 Bad Request"),
+    "of the collector, without https": (0, "scheme", "EOF"),
+}
+
+
+def add_wrong_jobs(prometheus: Path) -> None:
+    wanted = yaml.safe_load(prometheus.read_text())
+    for name, (number, left_out, _) in WRONG.items():
+        job = {key: value for key, value in wanted["scrape_configs"][number].items() if key != left_out}
+        wanted["scrape_configs"].append({**job, "job_name": name})
+    prometheus.write_text(yaml.safe_dump(wanted))
 
 
 def test_over_tls_each_asks_for_the_password_and_prometheus_has_it(secured: Machine) -> None:
     home = secured.path
-    assert {one.stat().st_mode & 0o077 for one in home.iterdir()} == {0}
-    shutil.copyfile(ROOT / "collector.py", home / "collector.py")
-    (home / "alertmanager.yml").write_text(ALONE)
-    wanted = yaml.safe_load(secured.typed(block("scrape_configs:", "")))
-    wrong = {**wanted["scrape_configs"][0], "job_name": "without a password"}
-    del wrong["basic_auth"]
-    wanted["scrape_configs"].append(wrong)
-    (home / "rules.yml").write_text("groups: [{name: g, interval: 1s, rules: [{alert: Told, expr: vector(1)}]}]")
-    wanted |= {"rule_files": ["rules.yml"], "global": {"scrape_interval": "1s"}}
-    (home / "prometheus.yml").write_text(yaml.safe_dump(wanted))
-    lines = block("python collector.py").splitlines()
-    lines = [line if not line.startswith("python") else f"{line} --port {port(secured, 9909)}" for line in lines]
-    lines = [line if not line.startswith("prometheus") else f"{line} {AGAIN}" for line in lines]
+    others = {one.name: one.stat().st_mode & 0o077 for one in keys(secured).iterdir()}
+    assert others.pop("ca.key") == 0
+    assert set(others.values()) == {0o040}
+    prometheus = configured(secured)
+    lines = [
+        f"{started_by('prometheus')} {AGAIN}", started_by("alertmanager"),
+        f"{started_by('collector')} --port {port(secured, 9909)}",
+    ]  # fmt: skip
     ports = {name: port(secured, one) for name, one in (("p", 9090), ("a", 9093), ("c", 9909))}
-    with secured.serving(lines, list(ports.values())), client(secured) as stranger, client(secured, "prometheus") as us:
+    with (
+        secured.serving(lines, list(ports.values())) as (server, *_),
+        client(secured) as stranger, client(secured, "prometheus") as us,
+    ):  # fmt: skip
         for one, path in zip(ports.values(), ("/-/ready", "/-/ready", "/metrics"), strict=True):
             assert stranger.get(f"https://127.0.0.1:{one}{path}").status_code == 401
         until(lambda: us.get(f"https://127.0.0.1:{ports['p']}/-/ready").status_code == 200, (home / "log").read_text)
 
-        def health() -> dict[str, tuple[str, str]]:
-            answer = us.get(f"https://127.0.0.1:{ports['p']}/api/v1/targets").json()
-            return {one["labels"]["job"]: (one["health"], one["lastError"]) for one in answer["data"]["activeTargets"]}
+        def asked(path: str) -> Any:
+            return us.get(f"https://127.0.0.1:{ports['p']}/api/v1/{path}").json()["data"]
 
-        expected = {
-            "collector": ("up", ""),
-            "without a password": ("down", "server returned HTTP status 401 Unauthorized"),
-        }
-        until(lambda: health() == expected, health)
-        until(lambda: us.get(f"https://127.0.0.1:{ports['a']}/api/v2/alerts").json(), lambda: "no alert")
+        def health() -> dict[str, tuple[str, str]]:
+            return {
+                one["labels"]["job"]: (one["health"], one["lastError"].rpartition(": ")[2])
+                for one in asked("targets")["activeTargets"]
+            }
+
+        well = dict.fromkeys(("collector", "prometheus", "alertmanager"), ("up", ""))
+        until(lambda: health() == well, health)
+        until((home / ".upcheck/push/watchdog.json").exists, (home / "log").read_text)
+        until(lambda: asked("query?query=instance:node_memory_utilisation:ratio")["result"], lambda: asked("rules"))
+        assert "17 held" in secured.run(block("cd /srv/monitoring"))
+        reported = [line for line in block("curl -fsS -H", "").splitlines() if "--cacert" in line]
+        secured.run("\n".join(reported))
+        assert (home / ".upcheck/push/backup.json").exists()
         page = us.get(f"https://127.0.0.1:{ports['p']}/metrics").text
         assert set(re.findall(r"prometheus_\w+", block("prometheus_tsdb_head_series", ""))) <= set(
             re.findall(r"\w+", page)
         )
+
+        add_wrong_jobs(prometheus)
+        server.send_signal(signal.SIGHUP)
+        refused = {name: ("down", sentence) for name, (_, _, sentence) in WRONG.items()}
+        until(lambda: health() == well | refused, health)
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +261,7 @@ def proxy(secured: Machine) -> Iterator[Server]:
     )
     with folder("nginx") as home:
         for name in ("htpasswd", "server.crt", "server.key"):
-            shutil.copyfile(secured.path / name, home / name)
+            shutil.copyfile(keys(secured) / name, home / name)
         scratch = "".join(
             f"{one}_temp_path {home}/{one};" for one in ("client_body", "proxy", "fastcgi", "scgi", "uwsgi")
         )
@@ -259,9 +325,13 @@ def test_who_has_the_password_gets_through_the_proxy_and_it_goes_no_further(secu
 
 
 def test_by_paths_of_one_name_links_lead_through_the_proxy(secured: Machine, proxy: Server) -> None:
-    (secured.path / "alertmanager.yml").write_text(ALONE)
-    (secured.path / "prometheus.yml").write_text("{}")
-    lines = block("prometheus --config").replace("\\\n", "").splitlines()
+    (secured.path / "monitoring/alertmanager/alertmanager.yml").write_text(ALONE)
+    (secured.path / "monitoring/prometheus/prometheus.yml").write_text("{}")
+    flags = block("--web.listen-address", "").splitlines()
+    lines = [
+        re.sub(r"--web\.(listen-address|config\.file)=\S+", "", started_by(name)) + flag
+        for name, flag in zip(("prometheus", "alertmanager"), flags, strict=True)
+    ]
     ports = [port(secured, one) for one in (9090, 9093)]
     with secured.serving(lines, ports), client(secured) as stranger, client(secured, "me") as us:
         for name in ("prometheus", "alertmanager"):
@@ -271,8 +341,8 @@ def test_by_paths_of_one_name_links_lead_through_the_proxy(secured: Machine, pro
                     lambda: through(proxy, us, "monitoring.example.com", f"/{name}/{path}").status_code == 200,  # noqa: B023
                     (secured.path / "log").read_text,
                 )
-        flags = through(proxy, us, "monitoring.example.com", "/prometheus/api/v1/status/flags").json()["data"]
-        assert flags["web.external-url"] == "https://monitoring.example.com/prometheus/"
+        told = through(proxy, us, "monitoring.example.com", "/prometheus/api/v1/status/flags").json()["data"]
+        assert told["web.external-url"] == "https://monitoring.example.com/prometheus/"
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +354,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Machine,
     (path / "mnt/secrets").mkdir(parents=True)
     (path / "mnt/secrets/slack-url").write_text("https://hooks.example.com/a")
     repo = made(path / "home/monitoring", {name: free_port() for name in PORTS})
-    (repo.path / ".gitignore").write_text(".upcheck/\n*.tar.gz\n")
+    shutil.copyfile(ROOT / ".gitignore", repo.path / ".gitignore")
+    # It stands for ours, which takes packages from a registry: from then on, `upcheck` is in .venv alone.
+    (repo.path / "Makefile").write_text(f"tools:\n\t@mkdir -p .venv/bin && mv {path}/bin/upcheck .venv/bin/\n")
     places = {"/mnt": str(path / "mnt"), "https://git.example.com/monitoring.git": str(path / "git")}
     there = Machine(repo.path, places, environ(path))
     git = f"git -c user.name=a -c user.email=a@example.com -c init.defaultBranch=main -C {shlex.quote(str(repo.path))}"
@@ -320,6 +392,7 @@ def test_the_way_back_from_an_upgrade_and_from_a_lost_machine(machine: tuple[Mac
 
     kept = Path(there.typed("/mnt/backup/monitoring.tar.gz"))
     kept.parent.mkdir()
+    assert not there.run("git status --porcelain"), "neither the backup nor what is kept is for Git"
     (repo.path / "before-upgrade.tar.gz").rename(kept)
     shutil.rmtree(repo.path)
     new = dataclasses.replace(there, path=repo.path.parent)
@@ -327,7 +400,7 @@ def test_the_way_back_from_an_upgrade_and_from_a_lost_machine(machine: tuple[Mac
     assert "slack-url" not in told.partition("missing")[2], "its secret is there"
     assert silences(repo.url("alertmanager")) == {"kept"}
     assert asked_up(repo, time=str(at)), "what was scraped before the machine was lost"
-    assert "alive" in there.run("upcheck history")
+    assert "alive" in there.run(".venv/bin/upcheck history")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd-analyze")
@@ -335,10 +408,14 @@ def test_systemd_reads_the_units(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    units = blocks(PAGE, "ini")
-    assert len(units) == 3
-    for number, text in enumerate(units):
-        unit = tmp_path / f"upcheck-{number}.service"
-        unit.write_text(re.sub(r"/srv/monitoring/\.venv/bin/\w+", str(program), text))
+    for text in blocks(PAGE, "ini"):
+        unit = tmp_path / Path(text.partition("\n")[0].removeprefix("# ")).relative_to(UNITS)
+        unit.parent.mkdir(exist_ok=True)
+        unit.write_text(re.sub(r"/srv/monitoring/\.(venv/bin|tools)/\w+", str(program), text))
+    units = sorted(tmp_path.glob("*.service"))
+    names = ("alertmanager", "collector", "prometheus", "stack", "watch")
+    assert [unit.name for unit in units] == [f"upcheck-{name}.service" for name in names]
+    assert [one.name for one in tmp_path.glob("*.service.d/*")] == ["all.conf"]
+    for unit in units:
         done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=30)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
