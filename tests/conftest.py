@@ -26,14 +26,14 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 # Plugins that only these tests have take two thirds of the CPU of a short run of pytest, and there are hundreds.
-SHORT = "-p no:hypothesispytest -p no:anyio"
+FEW_PLUGINS = "-p no:hypothesispytest -p no:anyio"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def short_runs() -> Iterator[None]:
+def few_plugins() -> Iterator[None]:
     """Have the runs of pytest that tests start do without plugins that they don't need."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTEST_ADDOPTS", SHORT)
+        patch.setenv("PYTEST_ADDOPTS", FEW_PLUGINS)
         yield
 
 
@@ -120,5 +120,5 @@ def repo(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Repo:
     for name in ("UPCHECK_TARGET", "UPCHECK_HISTORY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("UPCHECK_TOOLS", str(ROOT / ".tools"))
-    monkeypatch.setenv("PYTEST_ADDOPTS", SHORT)  # pytester takes it away
+    monkeypatch.setenv("PYTEST_ADDOPTS", FEW_PLUGINS)  # pytester takes it away
     return Repo(pytester)

@@ -56,3 +56,5 @@ def test_a_scaffold_of_the_wheel_passes_its_own_check(dist: Path, tmp_path: Path
     assert "checks      29 held" in told
     assert re.search(r"\d+ alerts, each seen to fire and to keep silent", told)
     assert told.splitlines()[-1].startswith("held in ")
+    told = run("repo/.venv/bin/upcheck", "init", "another", cwd=tmp_path)  # with what it depends on, and no more
+    assert told.endswith("Next: cd another && make check\n")

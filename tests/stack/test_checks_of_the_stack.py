@@ -200,6 +200,18 @@ def test_grafana_its_data_source_and_its_dashboards(well: Repo) -> None:
         }
 
 
+@contextlib.contextmanager
+def scraping(page: Callable[[str], str], folder: Path, rising: str) -> Iterator[str]:
+    """A real Prometheus that scrapes *page*, once it knows that the counter *rising* does."""
+    with exporter(page) as trouble:
+        said = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: trouble, static_configs: [{targets: "
+        (folder / "p.yml").write_text(f"{said}['{trouble.address}']}}]}}]\n")
+        with prometheus(Settings.load(ROOT, {}), folder / "p.yml", folder / "p") as url:
+            asked = Prometheus(url)
+            until(lambda: asked.query(f"increase({rising}[5m]) > 0"), lambda: "nothing is scraped")
+            yield url
+
+
 def test_what_a_prometheus_says_of_itself_that_is_not_well(well: Repo, tmp_path: Path) -> None:
     """A real Prometheus scrapes what one would say that is in trouble: such can't be made in seconds."""
     began = time.monotonic()
@@ -213,20 +225,14 @@ def test_what_a_prometheus_says_of_itself_that_is_not_well(well: Repo, tmp_path:
             'node_filesystem_avail_bytes{mountpoint="/"} 9\nnode_filesystem_size_bytes{mountpoint="/"} 100\n'
         )
 
-    with exporter(page) as trouble:
-        said = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: trouble, static_configs: [{targets: "
-        (tmp_path / "p.yml").write_text(f"{said}['{trouble.address}']}}]}}]\n")
-        with prometheus(Settings.load(ROOT, {}), tmp_path / "p.yml", tmp_path / "p") as url:
-            asked = Prometheus(url)
-            rising = "increase(prometheus_notifications_errors_total[5m]) > 0"
-            until(lambda: asked.query(rising), lambda: "nothing is scraped")
-            assert failing(well, STACK_URL=url) >= {
-                "test_what_is_written_down_is_whole",
-                "test_every_alert_reaches_alertmanager",
-                "test_every_receiver_takes_its_messages",
-                "test_disk_has_room_for_samples",
-                "test_prometheus_has_an_alertmanager",
-            }
+    with scraping(page, tmp_path, "prometheus_notifications_errors_total") as url:
+        assert failing(well, STACK_URL=url) >= {
+            "test_what_is_written_down_is_whole",
+            "test_every_alert_reaches_alertmanager",
+            "test_every_receiver_takes_its_messages",
+            "test_disk_has_room_for_samples",
+            "test_prometheus_has_an_alertmanager",
+        }
 
 
 OWN = 'ALERTS{alertstate="firing",alertname="CheckDown",check="a.py::test_every_receiver_takes_its_messages"} 1'
@@ -249,14 +255,8 @@ def test_what_is_told_of_receivers_does_not_keep_itself_going(
         failed = f'alertmanager_notifications_failed_total{{integration="pagerduty"}} {time.monotonic() - began}'
         return "\n".join((failed, *alerts, ""))
 
-    with exporter(page) as trouble:
-        said = "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: trouble, static_configs: [{targets: "
-        (tmp_path / "p.yml").write_text(f"{said}['{trouble.address}']}}]}}]\n")
-        with prometheus(Settings.load(ROOT, {}), tmp_path / "p.yml", tmp_path / "p") as url:
-            asked = Prometheus(url)
-            rising = "increase(alertmanager_notifications_failed_total[5m]) > 0"
-            until(lambda: asked.query(rising), lambda: "nothing is scraped")
-            assert checked(well, STACK_URL=url)["test_every_receiver_takes_its_messages"] == outcome
+    with scraping(page, tmp_path, "alertmanager_notifications_failed_total") as url:
+        assert checked(well, STACK_URL=url)["test_every_receiver_takes_its_messages"] == outcome
     told = (well.path / "results").read_text()
     assert ("pagerduty: " in told and "secrets/pagerduty-key is missing" in told) is (outcome == "failed")
 

@@ -50,10 +50,21 @@ def died(record: Record, name: str) -> int:
     return state.runs[name].died if state else 0
 
 
-def test_what_ends_well_was_asked_to_and_comes_back(tmp_path: Path) -> None:
-    with supervised(tmp_path, f"echo again >> {tmp_path}/times; exit 0") as (record, _):
-        until(lambda: (tmp_path / "times").exists() and (tmp_path / "times").read_text().count("again") > 1)
-        assert died(record, "a") == 0
+def test_what_is_asked_to_end_comes_back_and_has_not_died(tmp_path: Path) -> None:
+    def pid(record: Record) -> int | None:
+        state = record.state()
+        return state.runs["a"].pid if state else None
+
+    with supervised(tmp_path, "exec sleep 60") as (record, _):
+        until(lambda: pid(record))
+        for expected, asked in ((0, True), (1, False)):
+            running = pid(record)
+            assert running is not None
+            if asked:
+                record.ask(running)
+            os.kill(running, signal.SIGTERM)
+            until(lambda: pid(record) not in (None, running))  # noqa: B023
+            assert died(record, "a") == expected
 
 
 def test_what_is_another_user_s_is_told_in_a_sentence(tmp_path: Path) -> None:
@@ -118,6 +129,7 @@ def test_at_its_end_all_have_ended_what_does_not_listen_too(tmp_path: Path) -> N
     record.write_plan([Service("a", ("sh", "-c", script))])
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
     until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
+    until(record.state)  # which is written after it was started
     state = record.state()
     assert state is not None
     own = state.runs["a"].pid

@@ -68,7 +68,7 @@ def draw(settings: Settings, advance: Advance = lambda done, total: None) -> Ite
 
 
 def write(settings: Settings, folder: Path, advance: Advance = lambda done, total: None) -> list[Path]:
-    """Draw into *folder*, made if need be; the files written. The rest is as of `draw`, but for OSError."""
+    """Draw into *folder*, made if need be; the files written. Raises as `draw` does, and OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in draw(settings, advance):

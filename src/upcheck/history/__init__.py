@@ -48,6 +48,7 @@ class History:
         """
         self.file = file
         self.set_aside: Path | None = None
+        self._why = "was damaged"
         self._lock = threading.RLock()
         self._read_only = read_only
         try:
@@ -80,8 +81,15 @@ class History:
             finally:
                 alone.close()
             history = cls(file)
-            history.set_aside = aside
+            history.set_aside, history._why = aside, "is of a newer upcheck"
             return history
+
+    @property
+    def notice(self) -> str:
+        """What was done with the file that was here, and why; nothing where nothing was."""
+        return (
+            f"history {self.file} {self._why}: kept as {self.set_aside.name}, and begun anew" if self.set_aside else ""
+        )
 
     def _use(self, db: sqlite3.Connection) -> None:
         self._db = db

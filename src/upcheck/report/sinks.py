@@ -69,8 +69,7 @@ class HistorySink:
                 self._history.close()
         if self.lost:
             return f"history {self._file} could not be written for so long that {self.lost} results are lost"
-        aside = self._history.set_aside if self._history else None
-        return f"history {self._file} was damaged: kept as {aside.name}, and begun anew" if aside else ""
+        return self._history.notice if self._history else ""
 
 
 class TextfileSink:

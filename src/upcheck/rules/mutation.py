@@ -160,14 +160,13 @@ class _Work:
         """The mutants that a test notices, and those that promtool refuses to load."""
         killed: set[Mutant] = set()
         refused: set[Mutant] = set()
-        pairs = [
-            (relations, made[rule.key])
-            for relations in map(Relations, suites)
-            for rule in relations.suite.rules
-            if made[rule.key]
-        ]
-        apart = [pair for pair in pairs if pair[0].entangled(pair[0].closure(pair[1][0].rule.name))]
-        pairs = [pair for pair in pairs if pair not in apart]
+        apart: list[tuple[Relations, list[Mutant]]] = []
+        pairs: list[tuple[Relations, list[Mutant]]] = []
+        for relations in map(Relations, suites):
+            for rule in relations.suite.rules:
+                if found := made[rule.key]:
+                    entangled = relations.entangled(relations.closure(rule.name))
+                    (apart if entangled else pairs).append((relations, found))
         asking: dict[_Key, list[Job]] = {}
         for relations, found in pairs:
             asking.setdefault(found[0].rule.key, []).extend(judging.asking(relations, found))

@@ -205,6 +205,16 @@ def parse(text: str) -> Expr:
         raise PromQLError(f"not PromQL: {error}") from None
 
 
+def lookback(expr: Expr) -> float:
+    """How far back *expr* looks: ranges, subqueries around them and offsets, in seconds."""
+    found = 0.0
+    for _, node in walk(expr):
+        if isinstance(node, Selector | Subquery):
+            own = (node.range or 0.0) + (node.offset or 0.0)
+            found = max(found, own + (lookback(node.expr) if isinstance(node, Subquery) else 0.0))
+    return found
+
+
 def walk(expr: Expr, place: Place = ()) -> Iterator[tuple[Place, Expr]]:
     """*expr* and all nodes below it, each with its place, in the order of the text."""
     yield place, expr

@@ -75,10 +75,8 @@ def prove(file: Path) -> None:
 
 
 def aside(folder: Path, ending: str = "") -> Path:
-    """Where in *folder* to keep what a restore replaces."""
-    name = time.strftime("before-%Y%m%dT%H%M%S")
-    free = (folder / f"{name}{number}{ending}" for number in ("", *(f"-{one}" for one in range(2, 1000))))
-    return next(path for path in free if not path.exists())
+    """Where in *folder* to keep what a restore replaces: another place each time."""
+    return folder / f"before-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 10**9:09}{ending}"
 
 
 def write(file: Path, entries: Generator[Entry]) -> Manifest:

@@ -93,13 +93,10 @@ def prove_lookback(settings: Settings) -> None:
     kept = suite.seconds(settings.tsdb_retention)
     for file in sorted((settings.monitoring / "prometheus/rules").glob("*.yml")):
         for rule in suite.rules_in(file):
-            nodes = [node for _, node in promql.walk(promql.parse(rule.expr))]
-            spans = [one.range for one in nodes if isinstance(one, promql.Selector | promql.Subquery) and one.range]
-            if max(spans, default=0.0) > kept:
-                days, where = max(spans) / 86400, _shown(file, settings)
+            if (back := promql.lookback(promql.parse(rule.expr))) > kept:
                 raise RefusedError(
-                    f"{where}: {rule.name.text} looks back {days:g} days, and samples are kept for "
-                    f"{settings.tsdb_retention}: give tsdb_retention more"
+                    f"{_shown(file, settings)}: {rule.name.text} looks back {back / 86400:g} days, and samples are "
+                    f"kept for {settings.tsdb_retention}: give tsdb_retention more"
                 )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from dataclasses import dataclass
 
@@ -45,8 +44,7 @@ def _standing(settings: Settings, record: Record, service: Service, run: Run, su
     found = process(run.pid, run.created)
     if found is None:
         why = run.ended or "not running"
-        # Its reason; a signal's is elsewhere, and who ends well has none.
-        said = record.last_line(service.name) if re.search(r"exit code [1-9]", run.ended) else ""
+        said = record.last_line(service.name) if "exit code" in run.ended else ""  # its reason; a signal's is elsewhere
         again = "" if supervised else "; nobody brings it back"
         return Standing(service, f"{why}{again}{said and f': {said}'}", run)
     why = _unanswered(service.ready) if service.ready else _silent(settings, run)

@@ -94,6 +94,7 @@ class Local(Provider):
             alertmanager = self._left().get("alertmanager") if self.running else None
             try:
                 if alertmanager is not None:
+                    self.record.ask(alertmanager.pid)
                     alertmanager.terminate()  # it writes its silences now, and the supervisor brings it back
                     alertmanager.wait(STOP)
                 snapshot.taken(self.settings, self.record, taken)

@@ -115,6 +115,17 @@ class Record:
             return ""
         return reason(lines)
 
+    def ask(self, pid: int) -> None:
+        """Say that the process *pid* is about to be asked to end, which is no death."""
+        with contextlib.suppress(OSError):  # a disk that is full: then it counts as one
+            (self.folder / "asked").write_text(str(pid), encoding="utf-8")
+
+    def asked(self, pid: int) -> bool:
+        """Whether *pid* is the process that was last asked to end."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.folder / "asked").read_text(encoding="utf-8") == str(pid)
+        return False
+
     def write_plan(self, services: list[Service]) -> None:
         """Say what is to run."""
         _write(self.folder / "plan.json", [asdict(service) for service in services])

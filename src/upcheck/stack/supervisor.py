@@ -80,7 +80,7 @@ class Supervisor:
         changed = False
         for one in self._kept:
             if one.process is not None and (code := one.process.poll()) is not None:
-                self._note(one, _death(code), died=code != 0)
+                self._note(one, _death(code), died=not self._record.asked(one.process.pid))
                 changed = True
             if one.process is None and time.monotonic() >= one.due:
                 self._start(one)
@@ -108,7 +108,7 @@ class Supervisor:
         one.run.created = psutil.Process(process.pid).create_time()  # of one that ended, too: nobody has waited for it
 
     def _note(self, one: _Kept, how: str, *, died: bool) -> None:
-        """Have *one*, which ended, started again after a pause. It has not *died* where it was asked to end."""
+        """Have *one*, which ended, started again after a pause. It has not *died* where a backup asked it to end."""
         if one.began and time.monotonic() - one.began > STEADY:
             one.pause = BACKOFF[0]
         one.due = time.monotonic() + one.pause

@@ -63,9 +63,7 @@ class Writer:
             raise
         latest = self._history.latest()
         self._known = {one.result.check: one.condition for one in latest}
-        aside = self._history.set_aside
-        why = "is of a newer upcheck" if aside and ".newer-" in aside.name else "was damaged"
-        self.notice = f"history {settings.history} {why}: kept as {aside.name}, and begun anew" if aside else ""
+        self.notice = self._history.notice
         self._thread = threading.Thread(target=self._work, name="upcheck history", daemon=True)
         self._thread.start()
 

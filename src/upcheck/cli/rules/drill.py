@@ -113,7 +113,7 @@ def _received(told: Told) -> str:
 
 
 def _line(text: str) -> str:
-    return textwrap.shorten(" ".join(text.split()), 120, placeholder=" ...")
+    return textwrap.shorten(text, 120, placeholder=" ...")
 
 
 def _played(seconds: float) -> str:

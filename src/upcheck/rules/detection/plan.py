@@ -182,19 +182,8 @@ def _reach(rule: Rule, needs: Sequence[Rule]) -> float:
     """How far back *rule* looks, and what it reads: seconds."""
     made = [one for one in needs if one.name.kind == "record" and one is not rule]
     read = [one for one in made if any(promql.reads(selector, one.name.text) for selector in rule.selectors)]
-    return _back(rule.tree) + max((_reach(one, made) for one in read), default=0.0)
-
-
-def _back(tree: promql.Expr | None) -> float:
-    if tree is None:
-        return 0.0
-    found = 0.0
-    for _, node in promql.walk(tree):
-        if not isinstance(node, promql.Selector | promql.Subquery):
-            continue
-        own = (node.range or 0.0) + (node.offset or 0.0)
-        found = max(found, own + (_back(node.expr) if isinstance(node, promql.Subquery) else 0.0))
-    return found
+    own = 0.0 if rule.tree is None else promql.lookback(rule.tree)
+    return own + max((_reach(one, made) for one in read), default=0.0)
 
 
 def _ranges(needs: Iterable[Rule]) -> Iterator[float]:
