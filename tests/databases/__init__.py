@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -49,29 +50,37 @@ def postgres_replica(postgres_server: PostgresServer) -> Iterator[PostgresServer
             server.end()
 
 
+@contextlib.contextmanager
+def _mariadb(name: str) -> Iterator[MariadbServer]:
+    with folder(name) as home:
+        server = MariadbServer(programs("mariadbd"), home)
+        try:
+            server.make()
+            yield server
+        finally:
+            server.stop()
+
+
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[MariadbServer]:
     """A MariaDB for all tests: each leaves it as it was."""
-    with folder("mariadb") as home:
-        server = MariadbServer(programs("mariadbd"), home)
-        try:
-            server.make()
-            yield server
-        finally:
-            server.stop()
+    with _mariadb("mariadb") as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
-def mariadb_replica(mariadb_server: MariadbServer) -> Iterator[MariadbServer]:
+def mariadb_source() -> Iterator[MariadbServer]:
+    """Another, which has a replica: that is one of its few connections, from then on."""
+    with _mariadb("mariadb-source") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_replica(mariadb_source: MariadbServer) -> Iterator[MariadbServer]:
     """A replica of that."""
-    with folder("mariadb-replica") as home:
-        server = MariadbServer(programs("mariadbd"), home)
-        try:
-            server.make()
-            server.follow(mariadb_server)
-            yield server
-        finally:
-            server.stop()
+    with _mariadb("mariadb-replica") as server:
+        server.follow(mariadb_source)
+        yield server
 
 
 @pytest.fixture(scope="session")

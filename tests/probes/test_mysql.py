@@ -160,33 +160,33 @@ def test_one_that_is_out_of_connections(mariadb_server: MariadbServer, ask: Ask)
     eventually(lambda: ask(at(mariadb_server, connections=0.5)).success)
 
 
-def test_a_replica(mariadb_server: MariadbServer, mariadb_replica: MariadbServer, ask: Ask) -> None:
+def test_a_replica(mariadb_source: MariadbServer, mariadb_replica: MariadbServer, ask: Ask) -> None:
     eventually(lambda: ask(at(mariadb_replica, replication_lag="1s")).success)
     eventually(lambda: ask(at(mariadb_replica)).metrics.get("probe_mysql_replication_lag_seconds") == 0)
-    primary = failed(ask(at(mariadb_server, replication_lag="30s")), Reason.WRONG_ROLE)
+    primary = failed(ask(at(mariadb_source, replication_lag="30s")), Reason.WRONG_ROLE)
     assert primary.sentence == "this is no replica, wanted one that is at most 30 s behind"
     unseen = Mysql(f"mysql://few:sesame%3A%2F%40@127.0.0.1:{mariadb_replica.port}", replication_lag="30s")
     hidden = failed(ask(unseen), Reason.QUERY_FAILED)
     assert hidden.sentence.endswith("GRANT REPLICATION CLIENT (MariaDB: REPLICA MONITOR)")
 
 
-def test_a_replica_that_lags(mariadb_server: MariadbServer, mariadb_replica: MariadbServer, ask: Ask) -> None:
+def test_a_replica_that_lags(mariadb_source: MariadbServer, mariadb_replica: MariadbServer, ask: Ask) -> None:
     mariadb_replica("STOP SLAVE")
     mariadb_replica("CHANGE MASTER TO master_delay=60")
     mariadb_replica("START SLAVE")
     try:
-        mariadb_server("CREATE OR REPLACE TABLE app.late (a INT)")
+        mariadb_source("CREATE OR REPLACE TABLE app.late (a INT)")
         eventually(lambda: ask(at(mariadb_replica, replication_lag="500ms")).reason is Reason.REPLICATION_LAG)
         result = failed(ask(at(mariadb_replica, replication_lag="500ms")), Reason.REPLICATION_LAG)
     finally:
-        mariadb_replica.follow(mariadb_server)
+        mariadb_replica.follow(mariadb_source)
     assert result.sentence.endswith(" s behind, wanted at most 0.5 s")
     assert result.metrics["probe_mysql_replication_lag_seconds"] >= 1
     eventually(lambda: ask(at(mariadb_replica, replication_lag="500ms")).success)
 
 
 def test_a_replica_that_does_not_replicate(
-    mariadb_server: MariadbServer, mariadb_replica: MariadbServer, ask: Ask
+    mariadb_source: MariadbServer, mariadb_replica: MariadbServer, ask: Ask
 ) -> None:
     mariadb_replica("STOP SLAVE SQL_THREAD")
     try:
@@ -195,13 +195,13 @@ def test_a_replica_that_does_not_replicate(
         mariadb_replica("START SLAVE")
     assert stopped.sentence == "the replica does not apply what it has read: START REPLICA lets it go on"
     eventually(lambda: ask(at(mariadb_replica, replication_lag="30s")).success)
-    mariadb_server.stop()
+    mariadb_source.stop()
     try:
         eventually(lambda: not ask(at(mariadb_replica, replication_lag="30s")).success)
         eventually(lambda: "connecting to master" in ask(at(mariadb_replica, replication_lag="30s")).sentence)
         gone = failed(ask(at(mariadb_replica, replication_lag="30s")), Reason.REPLICATION_BROKEN)
     finally:
-        mariadb_server.begin()
+        mariadb_source.begin()
     assert gone.sentence.startswith("the replica does not read from its source: error ")
     eventually(lambda: ask(at(mariadb_replica, replication_lag="30s")).success)
 
