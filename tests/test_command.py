@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import os
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.waiting import eventually
 from upcheck import command
 from upcheck.command import Answer, CommandError, run
 
@@ -62,17 +62,14 @@ def test_no_child_outlives_the_answer(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     run(["/bin/sh", "-c", f"sleep 60 >/dev/null 2>&1 & echo $! > {pid_file}"], timeout=10)
     pid = int(pid_file.read_text())
-    for _ in range(100):
-        if not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]:
-            break
-        time.sleep(0.02)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0) if not Path(f"/proc/{pid}/stat").exists() else _raise_if_zombie(pid)
+    eventually(lambda: _gone(pid), seconds=20)
 
 
-def _raise_if_zombie(pid: int) -> None:
-    if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":  # an orphan that nobody reaped yet
-        raise ProcessLookupError
+def _gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE  # an orphan that nobody has reaped yet
+    except psutil.NoSuchProcess:
+        return True
 
 
 def test_the_environment_can_be_given_whole_and_the_folder_named(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.waiting import eventually
 from upcheck import rules, run
 from upcheck.rules import alerts_of, promql, repository, suite
 from upcheck.settings import Settings
@@ -54,15 +54,15 @@ def serving(argv: list[str | Path], url: str, log: Path) -> Iterator[str]:
         process.wait(20)
 
 
-def wait_for(true: Callable[[], object], told: Callable[[], object], seconds: float = 30) -> None:
-    """Until *true* says so; fails with what *told* says."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def wait_for(true: Callable[[], object], told: Callable[[], object]) -> None:
+    """Until *true* says so, of what may not listen yet."""
+
+    def answered() -> object:
         with contextlib.suppress(httpx.TransportError):
-            if true():
-                return
-        time.sleep(0.1)
-    pytest.fail(f"not within {seconds:g} s: {told()}")
+            return true()
+        return None
+
+    eventually(answered, told)
 
 
 @pytest.fixture(scope="module")

@@ -22,9 +22,9 @@ from websockets.sync.server import serve as websockets_serve
 from tests.conftest import ROOT, Serve, answer
 from tests.databases.postgres import PostgresServer
 from tests.databases.redis import RedisServer
-from tests.databases.servers import eventually
 from tests.probes.test_docker import VERSION, listening, replies
 from tests.test_shipped_monitoring import free_port, serving
+from tests.waiting import eventually
 from upcheck import run
 from upcheck.settings import Settings
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from tests.conftest import ROOT
+from tests.waiting import eventually
 from upcheck import catalog, run, targets
 from upcheck.cli import main
 from upcheck.documents import DocumentError
@@ -130,17 +129,10 @@ def test_an_edit_is_scraped_and_probed_without_a_restart(repo: Path) -> None:
             assert asked.query("up") == []
             scraped(repo, f"http://{shop.address}/api/metrics")
             targets.write(settings, {"SHOP_URL": f"http://{shop.address}"}, folder)
-            until(lambda: len(asked.query("up == 1")) == 3)
+            eventually(lambda: len(asked.query("up == 1")) == 3)
             (page,) = asked.query("shop_open")
             assert (page.labels["path"], page.labels["service"]) == ("/api/metrics", "shop")
             (probe,) = asked.query("probe_success == 1")
             assert (probe.labels["instance"], probe.labels["service"]) == (f"http://{shop.address}/health", "shop")
             (port,) = asked.query("probe_success == 0")
             assert port.labels["instance"] == "127.0.0.1:1"
-
-
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.1)

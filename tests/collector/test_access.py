@@ -8,7 +8,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from tests.collector.test_serving import SHIPPED, Running, run, running
+from tests.waiting import eventually
 from upcheck.collector.access import OPEN_PATHS, WRONG_AT_ONCE, Access, Passwords, Rules
 from upcheck.collector.web_config import WebConfig
 
@@ -88,12 +89,12 @@ def test_a_token_s_file_is_read_again_and_a_bad_one_keeps_the_old(tmp_path: Path
 
         assert (code("first"), code("second")) == (200, 401)
         file.write_text("two words\n")
-        until(lambda: collector_said(collector, "holds no token"))
+        eventually(lambda: collector_said(collector, "holds no token"))
         assert (code("first"), code("two")) == (200, 401)
         new = tmp_path / "new"
         new.write_text("second")
         new.rename(file)
-        until(lambda: code("second") == 200)
+        eventually(lambda: code("second") == 200)
         assert code("first") == 401
 
 
@@ -110,13 +111,6 @@ def said(collector: Running) -> str:
     while select.select([pipe], [], [], 0)[0] and (more := os.read(pipe, 4096)):
         told += more
     return told.decode()
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
 
 
 @pytest.mark.parametrize("named", ["METRICS_TOKEN_FILE", "UPCHECK_METRICS_TOKEN_FILE"])
@@ -173,12 +167,14 @@ def test_users_are_read_again_and_a_bad_file_keeps_the_old(tmp_path: Path) -> No
 
         assert code("right horse") == 200
         web(tmp_path, "basic_auth_users:\n  prom: plain\n")
-        until(lambda: collector_said(collector, "web.yml:2:3: the password of 'prom': expected its bcrypt hash; what"))
+        eventually(
+            lambda: collector_said(collector, "web.yml:2:3: the password of 'prom': expected its bcrypt hash; what")
+        )
         time.sleep(1.1)
         assert not collector_said(collector, "web.yml"), "it is said once"
         assert code("right horse") == 200
         web(tmp_path, f"basic_auth_users:\n  prom: {bcrypt.hashpw(b'new', bcrypt.gensalt(4)).decode()}\n")
-        until(lambda: code("new") == 200)
+        eventually(lambda: code("new") == 200)
         assert code("right horse") == 401, "what is remembered is of the hash, too"
 
 

@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.collector.test_serving import Running, running
+from tests.waiting import eventually
 from upcheck import __version__
 
 if TYPE_CHECKING:
@@ -188,10 +189,11 @@ def test_metrics_are_read_at_the_scrape(client: httpx.Client) -> None:
 
 
 def test_cpu_usage_appears_soon(client: httpx.Client) -> None:
-    deadline = time.monotonic() + 30
-    while "upcheck_cpu_usage_ratio total" not in (got := samples(client.get("/metrics").text)):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    def told() -> dict[str, float]:
+        return samples(client.get("/metrics").text)
+
+    eventually(lambda: "upcheck_cpu_usage_ratio total" in told())
+    got = told()
     ratios = {name: value for name, value in got.items() if name.startswith("upcheck_cpu_usage_ratio ")}
     assert len(ratios) == 1 + (psutil.cpu_count() or 0)
     assert all(0 <= ratio <= 1 for ratio in ratios.values())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import socket
@@ -27,8 +26,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 
 from tests.collector.test_application import inside
 from tests.conftest import ROOT, Serve, answer
+from tests.databases.servers import listens
 from tests.probes.conftest import free_port, place, says
 from tests.probes.test_dns import Server, coded, records
+from tests.waiting import eventually
 from upcheck import tools
 from upcheck.collector import Collector
 from upcheck.settings import Settings, SettingsError
@@ -91,14 +92,12 @@ def modules(certificates: tuple[trustme.CA, Path]) -> Path:
 def exporter(modules: Path) -> Iterator[str]:
     """The URL of the real exporter's /probe."""
     path = tools.ensure(["blackbox_exporter"], Settings.load(ROOT))["blackbox_exporter"].path
-    where = f"127.0.0.1:{free_port()}"
+    port = free_port()
+    where = f"127.0.0.1:{port}"
     argv = [str(path), f"--config.file={modules}", f"--web.listen-address={where}", "--log.level=error"]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
         try:
-            for _ in range(200):
-                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://{where}/-/healthy"):
-                    break
-                time.sleep(0.05)
+            eventually(lambda: listens(port))
             yield f"http://{where}/probe"
         finally:
             process.terminate()

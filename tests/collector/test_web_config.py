@@ -13,8 +13,9 @@ import httpx
 import pytest
 import trustme
 
-from tests.collector.test_access import BEARER, HASHED, TOKEN, USER, said, until
+from tests.collector.test_access import BEARER, HASHED, TOKEN, USER, said
 from tests.collector.test_serving import SHIPPED, Running, run, running
+from tests.waiting import eventually
 from upcheck.collector import web_config
 from upcheck.collector.reloaded import FileError
 from upcheck.collector.tls import _CIPHERS, _CURVES, names_of
@@ -215,10 +216,10 @@ def test_a_renewed_certificate_is_used_without_a_restart(folder: Path, authority
         first = serial(collector)
         with shaken(collector, trusting(folder)) as kept:
             trustme.CA().issue_cert("127.0.0.1").private_key_pem.write_to_path(folder / "server.key")
-            until(lambda: said_over_tls(collector, folder, "the key is not the certificate's"))
+            eventually(lambda: said_over_tls(collector, folder, "the key is not the certificate's"))
             assert serial(collector) == first, "a pair that is half renewed is not used"
             issue(authority, folder, "127.0.0.1")
-            until(lambda: serial(collector) != first)
+            eventually(lambda: serial(collector) != first)
             kept.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n")
             assert kept.recv(4096).startswith(b"HTTP/1.1 200 "), "what is open stays open"
 
@@ -234,14 +235,14 @@ def test_a_new_authority_of_clients_takes_the_old_one_s_place(folder: Path) -> N
     with running(SHIPPED, "--web-config", str(served(folder, more))) as collector:
         assert not refused(collector, trusting(folder, "client.pem"))
         trustme.CA().cert_pem.write_to_path(folder / "clients.crt")
-        until(lambda: refused(collector, trusting(folder, "client.pem")))
+        eventually(lambda: refused(collector, trusting(folder, "client.pem")))
 
 
 def test_tls_is_not_turned_off_without_a_restart(folder: Path) -> None:
     file = served(folder)
     with running(SHIPPED, "--web-config", str(file)) as collector:
         file.write_text(f"basic_auth_users:\n  prom: {HASHED}\n")
-        until(lambda: said_over_tls(collector, folder, "TLS can't be turned off without a restart; what was read"))
+        eventually(lambda: said_over_tls(collector, folder, "TLS can't be turned off without a restart; what was read"))
         assert ask(collector, trusting(folder)).status_code == 200
 
 

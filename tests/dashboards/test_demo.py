@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from tests.conftest import ROOT
 from tests.demo.test_demo import FACTOR, LEAD, SCENARIOS, SETTINGS
+from tests.waiting import PATIENCE
 from upcheck.cli import main
 from upcheck.cli.rules import proof
 from upcheck.dashboards import Dashboard, Panel, rehearsal
@@ -27,7 +28,6 @@ from upcheck.rules import contract
 from upcheck.rules.timelapse import Lapse
 
 MONITORING = ROOT / "monitoring"
-PATIENCE = 40.0  # seconds
 Asked = tuple[Dashboard, Panel, str, str]
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.databases.packages import Programs
-from tests.databases.servers import Server, eventually, free_port, give_away, listens, unprivileged
+from tests.databases.servers import Server, free_port, give_away, listens, unprivileged
+from tests.waiting import eventually
 
 PASSWORD = "sesame:/@"  # as a URL would not have it
 ACCESS = """\

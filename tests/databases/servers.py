@@ -105,11 +105,3 @@ def listens(port: int) -> bool:
     """Whether something listens on *port*."""
     with socket.socket() as knock:
         return knock.connect_ex(("127.0.0.1", port)) == 0
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> None:
-    """Wait until *holds*."""
-    ends = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < ends
-        time.sleep(0.05)

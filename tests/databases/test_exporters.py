@@ -16,7 +16,8 @@ from tests.conftest import ROOT
 from tests.databases.packages import programs
 from tests.databases.postgres import PostgresServer
 from tests.databases.redis import RedisServer
-from tests.databases.servers import eventually, free_port
+from tests.databases.servers import free_port
+from tests.waiting import eventually
 from upcheck.rules.promql import parse, selectors
 
 EXPORTERS = ROOT / "monitoring/exporters"

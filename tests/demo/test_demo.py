@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.conftest import ROOT
+from tests.waiting import PATIENCE
 from upcheck import catalog
 from upcheck.cli import main
 from upcheck.demo import DemoError, stage
@@ -47,7 +48,7 @@ def test_a_series_for_every_metric_of_every_service_is_in_prometheus() -> None:
     }  # fmt: skip
     assert len(wanted) > 70
     with stage(SETTINGS, list(SCENARIOS.values()), FACTOR) as made:
-        api, end, found = Prometheus(made.prometheus), time.monotonic() + 30, set[str]()
+        api, end, found = Prometheus(made.prometheus), time.monotonic() + PATIENCE, set[str]()
         while not wanted <= found and time.monotonic() < end:
             made.play(0.5)
             found = {one.labels["__name__"] for one in api.query('count by (__name__) ({job="collector"})')}

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.databases.images import image
 from tests.databases.packages import programs
-from tests.databases.servers import eventually
+from tests.waiting import eventually
 from upcheck import drill
 from upcheck.probes import ProbeFailure
 from upcheck.probes.http import Request, fetch

@@ -22,8 +22,8 @@ from tests.databases import mariadb, postgres
 from tests.databases.mariadb import MariadbServer
 from tests.databases.postgres import PostgresServer
 from tests.databases.redis import RedisServer
-from tests.databases.servers import eventually
 from tests.probes.test_docker import VERSION, listening, replies
+from tests.waiting import eventually
 
 # The product waits thirty seconds before it asks again what failed three times: a test has no such time.
 COLLECTOR = """

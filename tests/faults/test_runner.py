@@ -164,7 +164,7 @@ def test_a_check_that_never_ends_is_given_up_and_started_once(repo: Repo, watchi
     time.sleep(4)
     sleeping = [child for child in watch.engine.children(recursive=True) if child.name() == "sleep"]
     assert len(sleeping) == 1
-    assert watch.stop(timeout=25) == 0
+    assert watch.stop() == 0
     assert not sleeping[0].is_running() or sleeping[0].status() == psutil.STATUS_ZOMBIE
     with History(repo.path / ".upcheck/history.sqlite") as history:
         hangs = history.results("checks/test_a.py::test_hangs")
@@ -185,7 +185,7 @@ def test_a_check_that_ends_the_engine_is_found_and_left_out(repo: Repo, watching
     watch = watching()
     watch.started()
     watch.started()
-    told = watch.changed("test_bad", "error", timeout=30)
+    told = watch.changed("test_bad", "error")
     assert told["reason"].startswith("the engine ended while this check ran")
     watch.started()
     time.sleep(4)
@@ -194,7 +194,7 @@ def test_a_check_that_ends_the_engine_is_found_and_left_out(repo: Repo, watching
     repo.write(
         "checks/test_bad.py", "from upcheck import check\n\n@check(every='1s')\ndef test_bad(): assert 'mended' == 0\n"
     )
-    watch.changed("test_bad", "failed", timeout=30)
+    watch.changed("test_bad", "failed")
     assert watch.stop() == 0
     blamed = [event["text"] for event in watch.events if event["event"] == "engine"]
     assert len(blamed) == 2
@@ -235,6 +235,6 @@ def test_one_that_hangs_does_not_keep_others_from_being_alone(repo: Repo, watchi
     watch.changed("test_hangs", "failed")
     since = time.time() + 1
     time.sleep(3)
-    assert watch.stop(timeout=25) == 0
+    assert watch.stop() == 0
     with History(repo.path / ".upcheck/history.sqlite") as history:
         assert len(history.results("checks/test_a.py::test_alone", since=since)) >= 3

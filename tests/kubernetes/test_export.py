@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, Repo
+from tests.waiting import eventually
 from upcheck.kubernetes import Cluster, ExportError, Object, export
 from upcheck.servers import free_port
 from upcheck.settings import Settings
@@ -285,13 +285,6 @@ def start() -> Iterator[Start]:
         process.wait(20)
 
 
-def until(true: Callable[[], bool], seconds: float = 40.0) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.2)
-
-
 def test_a_pod_runs_what_it_is_told_out_of_the_config_maps(objects: list[Object], tmp_path: Path, start: Start) -> None:
     template = pods(objects)["StatefulSet"]
     srv = tmp_path / "srv"
@@ -318,7 +311,7 @@ def test_a_pod_runs_what_it_is_told_out_of_the_config_maps(objects: list[Object]
         except httpx.TransportError:
             return False
 
-    until(counted)
+    eventually(counted)
     alive = containers["watch"]["livenessProbe"]["exec"]["command"]
     assert subprocess.run([sys.executable, *alive[1:]], cwd=srv, env=environ, timeout=20).returncode == 0
     (once,) = pods(objects)["CronJob"]["spec"]["containers"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
 
 from tests.conftest import Repo, Serve
+from tests.waiting import eventually
 from tests.watch.conftest import Watching, watching  # noqa: F401 - a fixture
 
 CHECKS = """
@@ -109,10 +109,8 @@ def test_the_watch_shows_it_too_and_a_new_one_without_a_restart(
     watch.started()
 
     def awaited(token: str) -> None:
-        end = time.monotonic() + 30
-        while ("/yaml", f"Bearer {token}") not in hosts.shown["target"]:
-            assert time.monotonic() < end, (hosts.shown, watch.errors.read_text())
-            time.sleep(0.05)
+        shown = ("/yaml", f"Bearer {token}")
+        eventually(lambda: shown in hosts.shown["target"], lambda: (hosts.shown, watch.errors.read_text()))
 
     awaited("first")
     file.write_text("second")

@@ -14,7 +14,6 @@ import pytest
 
 from tests.conftest import Serve
 from tests.databases.mariadb import MAX_CONNECTIONS, PASSWORD, MariadbServer
-from tests.databases.servers import eventually
 from tests.probes.conftest import (
     BAD_CERTIFICATES,
     Ask,
@@ -27,6 +26,7 @@ from tests.probes.conftest import (
     resets,
     says,
 )
+from tests.waiting import eventually
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.mysql import Mysql
 
@@ -103,7 +103,7 @@ def test_a_query_that_is_too_slow_ends_on_the_server_too(mariadb_server: Mariadb
     failed(ask(at(mariadb_server, query=slow, deadline=0.5)), Reason.TIMEOUT)
     assert time.monotonic() - began < 2
     active = "SELECT count(*) AS it FROM information_schema.processlist WHERE info LIKE '%seq_1_to_1000000 b'"
-    eventually(lambda: mariadb_server(active) == [{"it": 0}], 3)
+    eventually(lambda: mariadb_server(active) == [{"it": 0}], seconds=20)
 
 
 def test_logins_that_are_refused(mariadb_server: MariadbServer, ask: Ask) -> None:

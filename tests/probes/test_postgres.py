@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import Serve
 from tests.databases.postgres import MAX_CONNECTIONS, PASSWORD, PostgresServer
-from tests.databases.servers import eventually, folder
+from tests.databases.servers import folder
 from tests.probes.conftest import (
     BAD_CERTIFICATES,
     Ask,
@@ -29,6 +29,7 @@ from tests.probes.conftest import (
     resets,
     says,
 )
+from tests.waiting import eventually
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.postgres import Postgres
 
@@ -125,7 +126,7 @@ def test_a_query_that_is_too_slow_ends_on_the_server_too(postgres_server: Postgr
     assert time.monotonic() - began < 2
     assert "given up after 0.5 s" in late.sentence or "statement timeout" in late.sentence
     active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND pid <> pg_backend_pid()"
-    eventually(lambda: postgres_server(active) == [(0,)], 3)
+    eventually(lambda: postgres_server(active) == [(0,)], seconds=20)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import psutil
 import pytest
 
 from tests.probes.conftest import Ask, failed, held
+from tests.waiting import eventually
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.process import Process
 
@@ -21,10 +21,7 @@ def sleeping(folder: Path, name: str) -> Iterator[int]:
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([str(program), "60"]) as process:
         try:
-            for _ in range(100):
-                if psutil.Process(process.pid).name() == name:
-                    break
-                time.sleep(0.02)
+            eventually(lambda: psutil.Process(process.pid).name() == name)
             yield process.pid
         finally:
             process.kill()
@@ -57,10 +54,7 @@ def test_a_zombie_is_not_running(ask: Ask, tmp_path: Path) -> None:
     program = tmp_path / "upcheck-zombie"
     program.symlink_to("/bin/true")
     process = subprocess.Popen([str(program)])
-    for _ in range(200):
-        if psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE:
-            break
-        time.sleep(0.01)
+    eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_ZOMBIE)
     failed(ask(Process(psutil.Process(process.pid).name())), Reason.NOT_RUNNING)
     process.wait()
 

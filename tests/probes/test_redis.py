@@ -11,8 +11,9 @@ import pytest
 from tests.conftest import Repo, Serve
 from tests.databases.packages import programs
 from tests.databases.redis import RedisServer
-from tests.databases.servers import eventually, folder
+from tests.databases.servers import folder
 from tests.probes.conftest import BAD_CERTIFICATES, Ask, Certificates, Secure, Talk, failed, held, place
+from tests.waiting import eventually
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.redis import Redis
 

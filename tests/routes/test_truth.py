@@ -197,7 +197,7 @@ def test_inhibition_and_intervals_as_alertmanager_has_them(
     assert 10 < sum(one.labels.get("timed", "").endswith("mute") and one.receivers == [] for one in ours) < 50
     with serving(argv, url, tmp_path / "log"), httpx.Client(base_url=url, trust_env=False) as client:
         assert client.post("/api/v2/alerts", json=[{"labels": one} for one in alerts]).status_code == 200
-        wait_for(lambda: sink.told >= wanted, lambda: f"lacking {wanted - sink.told}", 40)
+        wait_for(lambda: sink.told >= wanted, lambda: f"lacking {wanted - sink.told}")
         time.sleep(1)  # for what should not come, too
         theirs = {one["labels"]["id"]: one for one in client.get("/api/v2/alerts").json()}
     by_fingerprint = {one["fingerprint"]: one["labels"] for one in theirs.values()}

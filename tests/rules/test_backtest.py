@@ -6,7 +6,7 @@ import json
 import math
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import ROOT, Serve, answer
 from tests.test_docs import blocks
+from tests.waiting import eventually
 from upcheck.cli import main
 from upcheck.prometheus import Prometheus
 from upcheck.rules.backtest import Played, rules_of, run
@@ -219,11 +220,11 @@ def test_a_series_that_ends_is_stale_and_the_directory_is_left_alone(tmp_path: P
     configuration.write_text(EACH_SECOND.format(url.removeprefix("http://")))
     with prometheus(Settings.load(ROOT, {}), configuration, folder / "data") as there:
         api = Prometheus(there)
-        wait_until(lambda: api.query("count_over_time(job_failed[1m]) >= 2"))
+        eventually(lambda: api.query("count_over_time(job_failed[1m]) >= 2"))
         page.pop()
-        wait_until(lambda: not api.query("job_failed"))
+        eventually(lambda: not api.query("job_failed"))
         gone = time.time()
-        wait_until(lambda: api.query(f"timestamp(other) > {gone + 2}"))
+        eventually(lambda: api.query(f"timestamp(other) > {gone + 2}"))
         url = there.replace("://", "://reader:correct-horse@")
         with opened(url, Settings.load(ROOT, {}), Part(back=60), interval=1) as history:
             assert history.name.partition("correct-horse")[1] == ""
@@ -240,14 +241,6 @@ def test_a_series_that_ends_is_stale_and_the_directory_is_left_alone(tmp_path: P
 def contents(folder: Path) -> dict[Path, bytes]:
     """All files below *folder*."""
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
-
-
-def wait_until(true: Callable[[], object], most: float = 20) -> None:
-    """Until *true* says so."""
-    end = time.monotonic() + most
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 API = """\

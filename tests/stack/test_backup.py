@@ -21,7 +21,8 @@ import httpx
 import pytest
 
 from tests.stack.conftest import Repo, Started
-from tests.stack.test_stack import asked, asked_up, wait_for
+from tests.stack.test_stack import asked, asked_up
+from tests.waiting import eventually
 from upcheck.history import History
 from upcheck.settings import Settings
 from upcheck.stack import archive, snapshot
@@ -51,10 +52,10 @@ def silences(url: str) -> set[str]:
 def backup(started: Started) -> Path:
     """A backup of a stack that runs, with a sample, a silence and a history."""
     repo = started.repo
-    wait_for(lambda: asked_up(repo), lambda: "no sample")
+    eventually(lambda: asked_up(repo), lambda: "no sample")
     silenced(repo.url("alertmanager"), "kept")
     with History(repo.path / ".upcheck/history.sqlite", read_only=True) as history:
-        wait_for(lambda: history.results("checks/a.yml::alive"), lambda: "no result")
+        eventually(lambda: history.results("checks/a.yml::alive"), lambda: "no result")
     file = repo.path / "backup.tar.gz"
     file.write_text("the one before")
     told = repo.upcheck("backup", str(file))
@@ -89,7 +90,7 @@ def test_what_a_lost_disk_takes_comes_back(started: Started, backup: Path) -> No
     assert running.returncode == 3
     assert running.stderr.startswith("the stack runs: `upcheck stack stop` first; nothing was changed")
 
-    wait_for(lambda: repo.upcheck("status").returncode == 0, lambda: repo.upcheck("status").stdout)
+    eventually(lambda: repo.upcheck("status").returncode == 0, lambda: repo.upcheck("status").stdout)
     silenced(repo.url("alertmanager"), "later")
     assert repo.upcheck("stop").returncode == 0
     shutil.rmtree(repo.record.data / "prometheus/wal")

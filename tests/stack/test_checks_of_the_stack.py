@@ -18,7 +18,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.stack.conftest import Repo, Started
-from tests.stack.test_more_than_one import until
+from tests.waiting import eventually
 from upcheck import alertmanager as api
 from upcheck.history import History
 from upcheck.prometheus import Prometheus
@@ -60,10 +60,10 @@ def well(started: Started) -> Repo:
     # As Prometheus does it, which would take a minute: it fired before Alertmanager had been found.
     assert api.push(repo.url("alertmanager"), [{"labels": WATCHDOG}]) is None
     report = repo.path / ".upcheck/push/watchdog.json"
-    until(report.exists, lambda: "the watchdog is not told")
+    eventually(report.exists, lambda: "the watchdog is not told")
     asked = Prometheus(repo.url("prometheus"))
-    until(lambda: len(asked.query("up == 1")) == 5, lambda: asked.query("up"))
-    until(lambda: asked.query("instance:node_memory_utilisation:ratio"), lambda: "no rule was evaluated")
+    eventually(lambda: len(asked.query("up == 1")) == 5, lambda: asked.query("up"))
+    eventually(lambda: asked.query("instance:node_memory_utilisation:ratio"), lambda: "no rule was evaluated")
     return repo
 
 
@@ -76,7 +76,7 @@ def found(well: Repo) -> None:
 def wait_for_alertmanager(well: Repo) -> None:
     """Prometheus looks for Alertmanagers anew when it has been reloaded."""
     url = f"{well.url('prometheus')}/api/v1/alertmanagers"
-    until(lambda: httpx.get(url, trust_env=False).json()["data"]["activeAlertmanagers"], lambda: "no Alertmanager")
+    eventually(lambda: httpx.get(url, trust_env=False).json()["data"]["activeAlertmanagers"], lambda: "no Alertmanager")
 
 
 def test_all_hold_where_all_is_well(well: Repo) -> None:
@@ -91,7 +91,7 @@ def test_the_watch_of_the_stack_runs_them(well: Repo) -> None:
             return {one.partition("checks/stack/")[2] for one in history.names()}
 
     wanted = {"test_stack.py::test_every_target_is_up", "alertmanager.yml::alertmanager is ready"}
-    until(lambda: wanted <= known(), known, 40)
+    eventually(lambda: wanted <= known(), known, 40)
 
 
 @contextlib.contextmanager
@@ -117,19 +117,19 @@ def test_up_of_a_stack_that_runs_has_it_scrape_what_the_catalogue_says_now(well:
     with exporter(lambda _: "coderunner_up 1\n") as service:
         text = f"{place.read_text()}\nscrape: [http://{service.address}/metrics]\n"
         with edited(place, text, lambda: well.upcheck("up")):
-            until(lambda: asked.query('up{job="services", service="coderunner"} == 1'), lambda: asked.query("up"))
-    until(lambda: not asked.query('up{job="services"}'), lambda: asked.query("up"))
+            eventually(lambda: asked.query('up{job="services", service="coderunner"} == 1'), lambda: asked.query("up"))
+    eventually(lambda: not asked.query('up{job="services"}'), lambda: asked.query("up"))
 
 
 def test_a_target_that_hangs(well: Repo) -> None:
     os.kill(well.pid("node_exporter"), signal.SIGSTOP)
     try:
         asked = Prometheus(well.url("prometheus"))
-        until(lambda: asked.query('up{job="node"} == 0'), lambda: asked.query("up"))
+        eventually(lambda: asked.query('up{job="node"} == 0'), lambda: asked.query("up"))
         assert failing(well) == {"test_every_target_is_up"}
     finally:
         os.kill(well.pid("node_exporter"), signal.SIGCONT)
-    until(lambda: asked.query('up{job="node"} == 1'), lambda: asked.query("up"))
+    eventually(lambda: asked.query('up{job="node"} == 1'), lambda: asked.query("up"))
 
 
 def test_a_rule_that_fails_and_rules_that_are_not_the_repo_s(well: Repo) -> None:
@@ -138,7 +138,7 @@ def test_a_rule_that_fails_and_rules_that_are_not_the_repo_s(well: Repo) -> None
     failed = "prometheus_rule_evaluation_failures_total > 0"
     with edited(well.record.configuration / name, BROKEN, lambda: reload(well)):
         with edited(well.path / "monitoring" / name, BROKEN, lambda: None):
-            until(lambda: asked.query(failed), lambda: "it does not fail")
+            eventually(lambda: asked.query(failed), lambda: "it does not fail")
             wait_for_alertmanager(well)
             assert failing(well) == {"test_every_rule_is_evaluated"}
         assert failing(well) == {"test_every_rule_is_evaluated", "test_the_rules_of_the_repo_are_loaded"}
@@ -148,9 +148,9 @@ def test_a_configuration_that_is_refused(well: Repo) -> None:
     asked = Prometheus(well.url("prometheus"))
     place = well.record.configuration / "prometheus/prometheus.yml"
     with edited(place, "nothing: of this", lambda: reload(well)):
-        until(lambda: asked.query("prometheus_config_last_reload_successful == 0"), lambda: "it was taken")
+        eventually(lambda: asked.query("prometheus_config_last_reload_successful == 0"), lambda: "it was taken")
         assert failing(well) == {"test_configurations_were_taken_over"}
-    until(lambda: asked.query("prometheus_config_last_reload_successful == 1"), lambda: "it was not taken")
+    eventually(lambda: asked.query("prometheus_config_last_reload_successful == 1"), lambda: "it was not taken")
 
 
 @pytest.mark.parametrize("name", ["UPCHECK_TSDB_RETENTION", "UPCHECK_TSDB_SIZE"])
@@ -208,7 +208,7 @@ def scraping(page: Callable[[str], str], folder: Path, rising: str) -> Iterator[
         (folder / "p.yml").write_text(f"{said}['{trouble.address}']}}]}}]\n")
         with prometheus(Settings.load(ROOT, {}), folder / "p.yml", folder / "p") as url:
             asked = Prometheus(url)
-            until(lambda: asked.query(f"increase({rising}[5m]) > 0"), lambda: "nothing is scraped")
+            eventually(lambda: asked.query(f"increase({rising}[5m]) > 0"), lambda: "nothing is scraped")
             yield url
 
 

@@ -9,8 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from tests.conftest import ROOT
 from tests.databases.packages import programs
 from tests.stack.images import COMPOSE, images
 from tests.stack.test_backup import silenced, silences
+from tests.waiting import eventually
 from upcheck.servers import free_port
 from upcheck.stack import archive
 from upcheck.stack.services import OPTIONAL, PORTS
@@ -75,13 +75,6 @@ class Repo:
     def standing(self, name: str) -> str:
         """What `status` says of a service."""
         return next(line for line in self.upcheck("status").stdout.splitlines() if line.startswith(f"{name} "))
-
-
-def wait_for(true: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.2)
 
 
 def docker_compose(folder: Path) -> Path:
@@ -227,13 +220,13 @@ def test_a_port_that_is_taken_is_named_with_its_service_and_setting(started: Sta
 
 def test_a_container_whose_process_is_killed_comes_back_and_was_noticed(started: Started) -> None:
     repo = started.repo
-    wait_for(lambda: repo.sampled('up{job="blackbox_exporter"}') == ["1"])
+    eventually(lambda: repo.sampled('up{job="blackbox_exporter"}') == ["1"])
     container = repo.container("blackbox-exporter")
     os.kill(container.attrs["State"]["Pid"], signal.SIGSTOP)  # so that it is away for longer than a scrape takes
-    wait_for(lambda: repo.sampled('up{job="blackbox_exporter"}') == ["0"])
+    eventually(lambda: repo.sampled('up{job="blackbox_exporter"}') == ["0"])
     os.kill(container.attrs["State"]["Pid"], signal.SIGKILL)
-    wait_for(lambda: repo.sampled('up{job="blackbox_exporter"}') == ["1"])
-    wait_for(lambda: " well " in repo.standing("blackbox-exporter"))
+    eventually(lambda: repo.sampled('up{job="blackbox_exporter"}') == ["1"])
+    eventually(lambda: " well " in repo.standing("blackbox-exporter"))
     assert "came back once: the one before ended at " in repo.standing("blackbox-exporter")
 
 
@@ -255,13 +248,13 @@ def test_volumes_come_back_from_a_backup(started: Started, tmp_path: Path) -> No
     assert repo.container("grafana").exec_run(["mkdir", "-p", "/var/lib/grafana/csv/kept"]).exit_code == 0
     wrote = repo.container("grafana").exec_run(["sh", "-c", "echo kept > /var/lib/grafana/csv/kept/a"])
     assert wrote.exit_code == 0, wrote.output
-    wait_for(lambda: repo.sampled('up{job="collector"}') == ["1"])
+    eventually(lambda: repo.sampled('up{job="collector"}') == ["1"])
     file = tmp_path / "backup.tar.gz"
     told = repo.upcheck("backup", str(file))
     assert told.returncode == 0, told.stdout + told.stderr
     assert f"{file}: prometheus, alertmanager, upcheck, grafana, redis in " in told.stdout
     at = archive.verified(file).at
-    wait_for(lambda: repo.upcheck("status").returncode == 0)
+    eventually(lambda: repo.upcheck("status").returncode == 0)
 
     assert repo.upcheck("restore", str(file)).stderr.startswith("the stack runs: ")
     assert repo.upcheck("stop").stdout.endswith("stopped; data are kept in volumes\n")

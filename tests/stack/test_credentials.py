@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.stack.conftest import Repo
-from tests.stack.test_more_than_one import until
+from tests.waiting import eventually
 from upcheck import alertmanager as api
 from upcheck import run
 from upcheck.prometheus import Prometheus
@@ -44,17 +44,17 @@ def test_it_is_shown_where_it_is_asked_for_and_a_new_one_too(closed: Repo) -> No
 
     assert (answers(""), answers("first"), answers("wrong")) == (401, 200, 401)
     asked = Prometheus(closed.url("prometheus"))
-    until(lambda: asked.query('up{job="collector"} == 1'), lambda: asked.query("up"))
+    eventually(lambda: asked.query('up{job="collector"} == 1'), lambda: asked.query("up"))
     watchdog = {"alertname": "Watchdog", "severity": "info"}
     assert api.push(closed.url("alertmanager"), [{"labels": watchdog}]) is None
-    until((closed.path / ".upcheck/push/watchdog.json").exists, lambda: "the watchdog was not let in")
+    eventually((closed.path / ".upcheck/push/watchdog.json").exists, lambda: "the watchdog was not let in")
 
     (closed.path / "token").write_text("second")
-    until(lambda: answers("second") == 200, lambda: answers("second"))
+    eventually(lambda: answers("second") == 200, lambda: answers("second"))
     assert answers("first") == 401
     scraped = "timestamp(node_time_seconds)"
     (before,) = asked.query("time()")
-    until(lambda: asked.query(f"{scraped} > {before.value}"), lambda: asked.query("up"))
+    eventually(lambda: asked.query(f"{scraped} > {before.value}"), lambda: asked.query("up"))
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,6 +19,7 @@ import yaml
 
 from tests.conftest import ROOT
 from tests.test_docs import blocks
+from tests.waiting import eventually
 from upcheck import alertmanager as api
 from upcheck import run, tools
 from upcheck.prometheus import Prometheus, Sample
@@ -38,13 +39,6 @@ QUIET = 2.0  # seconds in which what must not be told would have been
 def example(beginning: str, language: str = "") -> str:
     (found,) = [text for text in blocks(ROOT / "docs/stack.md", language) if text.startswith(beginning)]
     return found
-
-
-def until(true: Callable[[], object], told: Callable[[], object], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, told()
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +74,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Several]:
 
 
 def wait_for(url: str, query: str) -> list[Sample]:
-    end = time.monotonic() + 30
-    while not (found := Prometheus(url).query(query)):
-        assert time.monotonic() < end, f"{url} has no {query}"
-        time.sleep(0.2)
-    return found
+    return eventually(lambda: Prometheus(url).query(query), lambda: f"{url} has no {query}")
 
 
 def test_one_above_has_what_it_asks_for_with_the_labels_of_its_source(several: Several) -> None:
@@ -150,7 +140,7 @@ class Pair:
 
     def together(self) -> None:
         """Until both know each other."""
-        until(lambda: self.peers() == [2, 2], self.peers)
+        eventually(lambda: self.peers() == [2, 2], self.peers)
 
     def peers(self) -> list[int]:
         """How many each has, itself among them, once it is ready."""
@@ -173,7 +163,7 @@ class Pair:
         return sum(alert == one.body["groupLabels"]["alertname"] for one in list(self.sinks.messages))
 
     def told_once(self, alert: str) -> None:
-        until(lambda: self.told(alert), lambda: f"nobody was told of {alert}")
+        eventually(lambda: self.told(alert), lambda: f"nobody was told of {alert}")
         time.sleep(QUIET)
         assert self.told(alert) == 1, alert
 
@@ -218,8 +208,8 @@ def test_two_alertmanagers_tell_once_share_silences_and_one_does_for_both(pair: 
     (alert,) = httpx.get(f"{pair.urls['b']}/api/v2/alerts", params={"filter": "alertname=Both"}, trust_env=False).json()
     assert alert["labels"] == {"alertname": "Both", "severity": "info", "cluster": "default"}
 
-    until(lambda: silenced(pair.urls["a"], "Quiet"), lambda: "no silence was made")
-    until(lambda: silences(pair.urls["b"]) == ["Quiet"], lambda: silences(pair.urls["b"]))
+    eventually(lambda: silenced(pair.urls["a"], "Quiet"), lambda: "no silence was made")
+    eventually(lambda: silences(pair.urls["b"]) == ["Quiet"], lambda: silences(pair.urls["b"]))
     pair.send("Quiet", "a", "b")
     pair.kill("a")
     pair.send("Alone", "b")
@@ -272,10 +262,10 @@ def test_another_machine_misses_alerts_that_are_told_no_more(tmp_path: Path) -> 
         )
         (tmp_path / "p.yml").write_text(text)
         running.enter_context(prometheus(settings, tmp_path / "p.yml", tmp_path / "p", AGAIN))
-        until(lambda: (other / ".upcheck/push/watchdog-of-a.json").exists(), lambda: "nothing was told")
+        eventually(lambda: (other / ".upcheck/push/watchdog-of-a.json").exists(), lambda: "nothing was told")
         assert outcome(other) == ("held", None)
         one.close()
-        until(lambda: outcome(other) == ("failed", "no_report"), lambda: outcome(other))
+        eventually(lambda: outcome(other) == ("failed", "no_report"), lambda: outcome(other))
 
 
 def outcome(repo: Path) -> tuple[str, str | None]:

@@ -32,9 +32,10 @@ from tests.databases import packages
 from tests.databases.servers import Server, folder, give_away, listens
 from tests.stack.conftest import Repo, made
 from tests.stack.test_backup import silenced, silences
-from tests.stack.test_more_than_one import AGAIN, until
+from tests.stack.test_more_than_one import AGAIN
 from tests.stack.test_stack import asked_up
 from tests.test_docs import BLOCK, blocks
+from tests.waiting import eventually
 from upcheck import tools
 from upcheck.history.schema import VERSION
 from upcheck.servers import free_port
@@ -115,7 +116,7 @@ class Machine:
                 running.callback(process.wait, 10)
                 running.callback(process.terminate)
                 processes.append(process)
-            until(lambda: all(map(listens, ports)), (self.path / "log").read_text)
+            eventually(lambda: all(map(listens, ports)), (self.path / "log").read_text)
             yield processes
 
 
@@ -219,7 +220,9 @@ def test_over_tls_each_asks_for_the_password_and_prometheus_has_it(secured: Mach
     ):  # fmt: skip
         for one, path in zip(ports.values(), ("/-/ready", "/-/ready", "/metrics"), strict=True):
             assert stranger.get(f"https://127.0.0.1:{one}{path}").status_code == 401
-        until(lambda: us.get(f"https://127.0.0.1:{ports['p']}/-/ready").status_code == 200, (home / "log").read_text)
+        eventually(
+            lambda: us.get(f"https://127.0.0.1:{ports['p']}/-/ready").status_code == 200, (home / "log").read_text
+        )
 
         def asked(path: str) -> Any:
             return us.get(f"https://127.0.0.1:{ports['p']}/api/v1/{path}").json()["data"]
@@ -231,9 +234,11 @@ def test_over_tls_each_asks_for_the_password_and_prometheus_has_it(secured: Mach
             }
 
         well = dict.fromkeys(("collector", "prometheus", "alertmanager"), ("up", ""))
-        until(lambda: health() == well, health)
-        until((home / ".upcheck/push/watchdog.json").exists, (home / "log").read_text)
-        until(lambda: asked("query?query=instance:node_memory_utilisation:ratio")["result"], lambda: asked("rules"))
+        eventually(lambda: health() == well, health)
+        eventually((home / ".upcheck/push/watchdog.json").exists, (home / "log").read_text)
+        eventually(
+            lambda: asked("query?query=instance:node_memory_utilisation:ratio")["result"], lambda: asked("rules")
+        )
         assert "17 held" in secured.run(block("cd /srv/monitoring"))
         reported = [line for line in block("curl -fsS -H", "").splitlines() if "--cacert" in line]
         secured.run("\n".join(reported))
@@ -246,7 +251,7 @@ def test_over_tls_each_asks_for_the_password_and_prometheus_has_it(secured: Mach
         add_wrong_jobs(prometheus)
         server.send_signal(signal.SIGHUP)
         refused = {name: ("down", sentence) for name, (_, _, sentence) in WRONG.items()}
-        until(lambda: health() == well | refused, health)
+        eventually(lambda: health() == well | refused, health)
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +320,7 @@ def test_who_has_the_password_gets_through_the_proxy_and_it_goes_no_further(secu
     ):  # fmt: skip
         for who in (stranger, other):
             assert through(proxy, who, "grafana.example.com").status_code == 401
-        until(lambda: through(proxy, us, "grafana.example.com").status_code == 200, proxy.log.read_text)
+        eventually(lambda: through(proxy, us, "grafana.example.com").status_code == 200, proxy.log.read_text)
         heard = through(proxy, us, "grafana.example.com", "/d/1?a=b").json()
         assert (heard["path"], heard["host"]) == ("/d/1?a=b", "grafana.example.com")
         assert "authorization" not in heard
@@ -337,7 +342,7 @@ def test_by_paths_of_one_name_links_lead_through_the_proxy(secured: Machine, pro
         for name in ("prometheus", "alertmanager"):
             for path in ("-/ready", "metrics"):
                 assert through(proxy, stranger, "monitoring.example.com", f"/{name}/{path}").status_code == 401
-                until(
+                eventually(
                     lambda: through(proxy, us, "monitoring.example.com", f"/{name}/{path}").status_code == 200,  # noqa: B023
                     (secured.path / "log").read_text,
                 )
@@ -372,8 +377,8 @@ def test_the_way_back_from_an_upgrade_and_from_a_lost_machine(machine: tuple[Mac
     there, repo = machine
     assert "proven" in there.run(block("upcheck check"))
     silenced(repo.url("alertmanager"), "kept")
-    until(lambda: asked_up(repo), lambda: "no sample")
-    until(lambda: "alive" in there.run("upcheck history"), lambda: there.run("upcheck history"))
+    eventually(lambda: asked_up(repo), lambda: "no sample")
+    eventually(lambda: "alive" in there.run("upcheck history"), lambda: there.run("upcheck history"))
     there.run(block("upcheck stack backup"))
     at = time.time()
     stop, restore = block("upcheck stack stop").splitlines()

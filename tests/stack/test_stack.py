@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.stack.conftest import Repo, Started, made
+from tests.waiting import eventually
 from upcheck.servers import alertmanager
 from upcheck.settings import Settings
 from upcheck.stack import configuration, proof
@@ -29,13 +29,6 @@ def asked(url: str, **parameters: str) -> Any:
     answer = httpx.get(url, params=parameters, trust_env=False)
     assert answer.status_code == 200, answer.text
     return answer.json()
-
-
-def wait_for(true: Callable[[], object], told: Callable[[], object], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, told()
-        time.sleep(0.1)
 
 
 def test_up_names_each_service_and_proves_the_path_of_an_alert(started: Started) -> None:
@@ -103,7 +96,7 @@ def test_prometheus_scrapes_every_service(started: Started) -> None:
         return {one["labels"]["job"]: one["health"] for one in targets}
 
     jobs = dict.fromkeys(("collector", "prometheus", "alertmanager", "node", "blackbox_exporter"), "up")
-    wait_for(lambda: health() == jobs, health)
+    eventually(lambda: health() == jobs, health)
 
 
 def test_samples_are_kept_15_days_and_10_gigabytes(started: Started) -> None:
@@ -177,8 +170,8 @@ def test_up_of_what_runs_changes_nothing(started: Started) -> None:
 def test_what_is_killed_is_told_and_comes_back(started: Started, name: str) -> None:
     killed = started.repo.pid(name)
     os.kill(killed, signal.SIGKILL)
-    wait_for(lambda: "DOWN" in line_of(started.repo, name), lambda: line_of(started.repo, name), 5)
-    wait_for(lambda: " well " in line_of(started.repo, name), lambda: line_of(started.repo, name))
+    eventually(lambda: "DOWN" in line_of(started.repo, name), lambda: line_of(started.repo, name), 5)
+    eventually(lambda: " well " in line_of(started.repo, name), lambda: line_of(started.repo, name))
     assert "the one before was ended by SIGKILL" in line_of(started.repo, name)
     assert started.repo.pid(name) != killed
     assert f"{name} was ended by SIGKILL" in started.repo.upcheck("logs", "supervisor").stdout
@@ -305,12 +298,12 @@ def test_logs_follow_what_comes(started: Started) -> None:
 
 def test_without_its_supervisor_it_is_told_stopped_and_keeps_its_data(started: Started) -> None:
     repo = started.repo
-    wait_for(lambda: asked_up(repo), lambda: "no sample")
+    eventually(lambda: asked_up(repo), lambda: "no sample")
     began = time.time()
     state = repo.record.state()
     assert state is not None
     os.kill(state.pid, signal.SIGKILL)
-    wait_for(lambda: not repo.record.running, lambda: "the supervisor lives")
+    eventually(lambda: not repo.record.running, lambda: "the supervisor lives")
     told = repo.upcheck("status")
     assert "the supervisor is gone, so nothing that dies comes back" in told.stdout
     assert told.returncode == 1

@@ -7,8 +7,7 @@ import pwd
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
+from tests.waiting import eventually
 from upcheck import tools
 from upcheck.settings import Settings
 from upcheck.stack import supervisor
@@ -38,13 +38,6 @@ def supervised(root: Path, *argvs: str) -> Iterator[tuple[Record, subprocess.Pop
         assert process.wait(20) == 0
 
 
-def until(true: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
 def died(record: Record, name: str) -> int:
     state = record.state()
     return state.runs[name].died if state else 0
@@ -56,14 +49,14 @@ def test_what_is_asked_to_end_comes_back_and_has_not_died(tmp_path: Path) -> Non
         return state.runs["a"].pid if state else None
 
     with supervised(tmp_path, "exec sleep 60") as (record, _):
-        until(lambda: pid(record))
+        eventually(lambda: pid(record))
         for expected, asked in ((0, True), (1, False)):
             running = pid(record)
             assert running is not None
             if asked:
                 record.ask(running)
             os.kill(running, signal.SIGTERM)
-            until(lambda: pid(record) not in (None, running))  # noqa: B023
+            eventually(lambda: pid(record) not in (None, running))  # noqa: B023
             assert died(record, "a") == expected
 
 
@@ -88,7 +81,7 @@ def test_what_is_another_user_s_is_told_in_a_sentence(tmp_path: Path) -> None:
 
 def test_what_ends_is_started_again_and_status_says_how_it_ended(tmp_path: Path) -> None:
     with supervised(tmp_path, "echo the disk is full >&2; exit 3", "exec sleep 60") as (record, _):
-        until(lambda: died(record, "a") >= 2)
+        eventually(lambda: died(record, "a") >= 2)
         ended, runs = standings(Settings.load(tmp_path, {}), record)
         assert ended.why.startswith("ended with exit code 3: the disk is full")
         assert runs.run.died == 0
@@ -97,7 +90,7 @@ def test_what_ends_is_started_again_and_status_says_how_it_ended(tmp_path: Path)
 
 def test_two_never_supervise_one_stack(tmp_path: Path) -> None:
     with supervised(tmp_path, "exec sleep 60") as (record, _):
-        until(record.state)
+        eventually(record.state)
         second = subprocess.run([sys.executable, "-m", "upcheck.stack.supervisor", str(tmp_path)], timeout=10)
         assert second.returncode == 3
 
@@ -108,7 +101,7 @@ def test_a_program_that_is_not_there_is_told_and_does_no_harm_to_others(tmp_path
     record.write_plan([Service("gone", ("/nowhere/gone",)), Service("a", ("sleep", "60"))])
     process = subprocess.Popen([sys.executable, "-m", "upcheck.stack.supervisor", str(tmp_path)])
     try:
-        until(record.state)
+        eventually(record.state)
         state = record.state()
         assert state is not None
         assert state.runs["gone"].ended == "could not be started: No such file or directory"
@@ -128,8 +121,8 @@ def test_at_its_end_all_have_ended_what_does_not_listen_too(tmp_path: Path) -> N
     record.make()
     record.write_plan([Service("a", ("sh", "-c", script))])
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
-    until(record.state)  # which is written after it was started
+    eventually(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip())
+    eventually(record.state)  # which is written after it was started
     state = record.state()
     assert state is not None
     own = state.runs["a"].pid
@@ -138,7 +131,7 @@ def test_at_its_end_all_have_ended_what_does_not_listen_too(tmp_path: Path) -> N
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 0
     try:
-        until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+        eventually(lambda: not any(psutil.pid_exists(pid) for pid in pids))
     finally:
         for pid in pids:
             with suppress(ProcessLookupError):
@@ -151,7 +144,7 @@ def test_a_log_that_has_grown_begins_anew_and_the_one_before_it_is_kept(tmp_path
     record.make()
     record.log("a").write_bytes(b"x" * (supervisor.LOG + 1))
     with supervised(tmp_path, "sleep 0.3; echo hello; exec sleep 60") as (record, _):
-        until(lambda: record.last_line("a") == "hello")
+        eventually(lambda: record.last_line("a") == "hello")
         assert record.log("a").stat().st_size < 100
         assert record.log("a").with_suffix(".log.1").stat().st_size > supervisor.LOG
 

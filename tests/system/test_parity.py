@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,8 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.databases.servers import free_port, listens
+from tests.waiting import eventually
 from upcheck.exposition import page
 from upcheck.system import SystemCollector
 
@@ -34,21 +33,15 @@ RESTLESS = ("node_procs_", "node_load", "node_disk_io_now", "node_memory_", "nod
 @pytest.fixture
 def scraped(node_exporter_path: Path) -> Iterator[tuple[dict[str, Metric], ...]]:
     """Ours, node_exporter's, and ours again: what only grows must lie between."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    port = free_port()
     chosen = [f"--collector.{name}" for name in COLLECTORS]
-    argv = [str(node_exporter_path), "--collector.disable-defaults", *chosen, f"--web.listen-address={address}"]
+    argv = [str(node_exporter_path), "--collector.disable-defaults", *chosen, f"--web.listen-address=127.0.0.1:{port}"]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
         try:
-            deadline = time.monotonic() + 20
-            while True:
-                before = ours()
-                with contextlib.suppress(httpx.TransportError):
-                    theirs = families(httpx.get(f"http://{address}/metrics", timeout=10).text)
-                    yield before, theirs, ours()
-                    return
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            eventually(lambda: listens(port))
+            before = ours()
+            theirs = families(httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text)
+            yield before, theirs, ours()
         finally:
             process.terminate()
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.conftest import Repo
+from tests.waiting import PATIENCE
 
 Event = dict[str, Any]
 
@@ -41,9 +42,9 @@ class Watch:
         for line in self.process.stdout:
             self._coming.put(json.loads(line))
 
-    def wait(self, wanted: Callable[[Event], bool], timeout: float = 20.0) -> Event:
+    def wait(self, wanted: Callable[[Event], bool]) -> Event:
         """The next event that is *wanted*."""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + PATIENCE
         while time.monotonic() < end:
             with contextlib.suppress(queue.Empty):
                 event = self._coming.get(timeout=0.1)
@@ -56,11 +57,10 @@ class Watch:
         """That checks are watched."""
         return self.wait(lambda event: event["event"] == "started")
 
-    def changed(self, name: str, outcome: str, timeout: float = 20.0) -> Event:
+    def changed(self, name: str, outcome: str) -> Event:
         """That the check *name* has come to *outcome*."""
         return self.wait(
-            lambda event: event["event"] == "changed" and name in event["check"] and event["outcome"] == outcome,
-            timeout,
+            lambda event: event["event"] == "changed" and name in event["check"] and event["outcome"] == outcome
         )
 
     @property
@@ -69,11 +69,11 @@ class Watch:
         (engine,) = psutil.Process(self.process.pid).children()
         return engine
 
-    def stop(self, number: int = signal.SIGTERM, timeout: float = 20.0) -> int:
+    def stop(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout)
+        return self.process.wait(PATIENCE)
 
 
 Watching = Callable[..., Watch]

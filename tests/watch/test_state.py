@@ -111,5 +111,5 @@ def test_b(database): pass
         blocked = watch.wait(lambda event: event.get("state") == "blocked")
         assert "blocked by fixture database" in blocked["reason"]
     (repo.path / "checks/down").unlink()
-    watch.wait(lambda event: event.get("state") == "up", timeout=30)
+    watch.wait(lambda event: event.get("state") == "up")
     assert watch.stop() == 0

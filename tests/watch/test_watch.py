@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Repo, Serve, answer
+from tests.waiting import eventually
 from tests.watch.conftest import Watching
 from upcheck.history import History
 from upcheck.result import Outcome
@@ -247,9 +248,7 @@ def test_sigterm_lets_runs_end(repo: Repo, watching: Watching) -> None:
     )
     watch = watching()
     watch.started()
-    end = time.monotonic() + 30  # its first run comes within ten seconds
-    while not begun.exists() and time.monotonic() < end:
-        time.sleep(0.05)
+    eventually(begun.exists)  # its first run comes within ten seconds
     assert not done.exists()
     assert watch.stop() == 0
     assert done.exists()

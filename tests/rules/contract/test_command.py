@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT, Repo, Serve, answer
 from tests.rules.contract.conftest import EXPOSITION, PROMETHEUS, alert
+from tests.waiting import eventually
 from upcheck import run
 from upcheck.history import History
 from upcheck.result import Outcome, Result
@@ -36,9 +37,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with History(file) as history:
         history.append([Result("checks/a.yml::up", Outcome.HELD, time.time(), 0.1)])
     with run.collector(Settings.load(ROOT), UPCHECK_HISTORY=str(file)) as url:
-        end = time.monotonic() + 10
-        while "upcheck_event_loop_lag_seconds" not in httpx.get(f"{url}/metrics").text and time.monotonic() < end:
-            time.sleep(0.1)  # what is measured once a second
+        eventually(lambda: "upcheck_event_loop_lag_seconds" in httpx.get(f"{url}/metrics").text)  # once a second
         yield f"{url}/metrics"
 
 
