@@ -718,7 +718,7 @@ needs_linux = pytest.mark.skipif(HERE.sysname != "Linux", reason="the images hol
 
 @contextlib.contextmanager
 def engine_with(tag: str) -> Iterator[DockerClient]:
-    """A real engine that has *tag*: a stand-in that holds /bin/promtool, unless the real one is there."""
+    """A real engine that has *tag*: a stand-in that holds /bin/promtool."""
     docker = pytest.importorskip("docker")
     try:
         ways._knock(os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock")
@@ -726,9 +726,6 @@ def engine_with(tag: str) -> Iterator[DockerClient]:
     except (ToolError, docker.errors.DockerException) as error:
         pytest.skip(str(error))
     with contextlib.closing(engine):
-        if engine.images.list(tag):
-            yield engine
-            return
         context = packed({"Dockerfile": "FROM scratch\nCOPY promtool /bin/promtool\n", "promtool": PROMTOOL})
         engine.images.build(fileobj=io.BytesIO(context), custom_context=True, encoding="gzip", tag=tag)
         try:
@@ -737,9 +734,16 @@ def engine_with(tag: str) -> Iterator[DockerClient]:
             engine.images.remove(tag)
 
 
+@pytest.fixture
+def tag(monkeypatch: pytest.MonkeyPatch) -> str:
+    """That of Prometheus' image, under a name of this process' own: others use the same engine."""
+    stand_in = replace(PROMETHEUS, image=f"upcheck-stand-in-{os.getpid()}")
+    monkeypatch.setattr(products, "PRODUCTS", (stand_in,))
+    return f"{stand_in.image}:v{stand_in.release}"
+
+
 @needs_linux
-def test_an_image_gives_its_binary_through_a_container_that_never_runs(settings: Settings) -> None:
-    tag = f"prom/prometheus:v{PROMETHEUS.release}"
+def test_an_image_gives_its_binary_through_a_container_that_never_runs(settings: Settings, tag: str) -> None:
     with engine_with(tag) as engine:
         [tool] = tools.provide(["promtool"], settings, ways=["image"])
         assert (tool.version, tool.origin) == (PROMETHEUS.release, f"image {tag}")
@@ -747,12 +751,7 @@ def test_an_image_gives_its_binary_through_a_container_that_never_runs(settings:
 
 
 @needs_linux
-def test_an_image_without_the_binary_is_refused_and_no_container_stays(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stand_in = replace(PROMETHEUS, image=f"upcheck-stand-in-{os.getpid()}")
-    monkeypatch.setattr(products, "PRODUCTS", (stand_in,))
-    tag = f"{stand_in.image}:v{stand_in.release}"
+def test_an_image_without_the_binary_is_refused_and_no_container_stays(settings: Settings, tag: str) -> None:
     with engine_with(tag) as engine:
         with pytest.raises(ToolError, match=r"\n  a container image: the Docker engine at .*/bin/prometheus"):
             tools.provide(["promtool", "prometheus"], settings, ways=["image"])

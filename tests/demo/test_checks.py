@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from tests.demo.test_demo import APART, FACTOR, LEAD, SCENARIOS, SETTINGS
+from tests.demo.test_demo import APART, FACTOR, LEAD, SCENARIOS, SETTINGS, SPAN
 from tests.test_system_checks import addresses, checked
 from upcheck.demo import stage
 from upcheck.rules.timelapse import Lapse
@@ -134,7 +134,7 @@ def test_the_checks_of_all_services_against_the_demonstration(tmp_path: Path) ->
             return found
 
         made.play(LEAD)
-        assert made.until(["Watchdog"]) == {"Watchdog"}
+        assert made.until(["Watchdog"], SPAN) == {"Watchdog"}
         assert failing(set()) == {}
         # Those apart would hide the others: test_demo.py has their alerts, tests/test_system_checks.py what they do.
         there = {service: [one for one in FAILS[service] if one not in APART[service]] for service in FAILS}
@@ -143,7 +143,7 @@ def test_the_checks_of_all_services_against_the_demonstration(tmp_path: Path) ->
             one for name, faults in there.items() for fault in faults for one in SCENARIOS[name].faults[fault].alerts
         }
         assert len(alerts) > 25
-        assert made.until(alerts) - {"Watchdog"} == alerts
+        assert made.until(alerts, SPAN) - {"Watchdog"} == alerts
         found = failing(named(there))
         assert {name for name in found if ".py::" in name} == named(there)
         # The collector is each service's address here, and its component `system` has no memory left.

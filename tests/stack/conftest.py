@@ -87,9 +87,17 @@ class Started:
 
 
 @pytest.fixture(scope="module")
-def started(repo: Repo) -> Iterator[Started]:
+def stack(repo: Repo) -> Iterator[Started]:
     said = repo.upcheck("up")
     try:
         yield Started(repo, said)
     finally:
         repo.upcheck("stop")
+
+
+@pytest.fixture
+def started(stack: Started) -> Started:
+    """The stack, started again where a test before has stopped it."""
+    if not stack.repo.record.running:
+        stack.repo.upcheck("up")
+    return stack

@@ -53,10 +53,10 @@ def failing(repo: Repo, **environ: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def well(started: Started) -> Repo:
+def well(stack: Started) -> Repo:
     """The repo of a stack whose watchdog has been told, and whose Prometheus has scraped itself and Alertmanager."""
-    repo = started.repo
-    assert started.said.returncode == 0, started.said.stderr
+    repo = stack.repo
+    assert stack.said.returncode == 0, stack.said.stderr
     # As Prometheus does it, which would take a minute: it fired before Alertmanager had been found.
     assert api.push(repo.url("alertmanager"), [{"labels": WATCHDOG}]) is None
     report = repo.path / ".upcheck/push/watchdog.json"

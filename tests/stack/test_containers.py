@@ -123,7 +123,7 @@ class Started:
 
 
 @pytest.fixture(scope="module")
-def started(repo: Repo) -> Iterator[Started]:
+def containers(repo: Repo) -> Iterator[Started]:
     tag = f"upcheck:{upcheck.__version__}"
     there = bool(repo.engine.images.list(name=tag))
     try:
@@ -137,6 +137,15 @@ def started(repo: Repo) -> Iterator[Started]:
             volume.remove(force=True)
         if not there and repo.engine.images.list(name=tag):
             repo.engine.images.remove(tag, force=True)
+
+
+@pytest.fixture
+def started(containers: Started) -> Started:
+    """The containers, started again where a test before has left one down."""
+    repo = containers.repo
+    if {one.status for one in repo.engine.containers.list(all=True, filters=OURS)} != {"running"}:
+        repo.upcheck("restart")
+    return containers
 
 
 def test_up_names_each_container_and_proves_the_path_of_an_alert(started: Started) -> None:
@@ -243,7 +252,6 @@ def test_volumes_come_back_from_a_backup(started: Started, tmp_path: Path) -> No
     repo = started.repo
     url = f"http://127.0.0.1:{repo.ports['alertmanager']}"
     silenced(url, "kept")
-    repo.container("grafana").start()
     assert repo.container("redis").exec_run(["redis-cli", "set", "key", "kept"]).output == b"OK\n"
     assert repo.container("grafana").exec_run(["mkdir", "-p", "/var/lib/grafana/csv/kept"]).exit_code == 0
     wrote = repo.container("grafana").exec_run(["sh", "-c", "echo kept > /var/lib/grafana/csv/kept/a"])
@@ -289,6 +297,7 @@ def test_a_container_that_can_not_run_is_told_with_what_it_said_last(started: St
         told = repo.upcheck("restart")
     finally:
         file.write_text(text)
+        repo.container("prometheus").stop(timeout=0)  # it would be started over and over
     assert told.returncode == 1, told.stderr
     (line,) = [line for line in told.stdout.splitlines() if line.startswith("prometheus ") and "DOWN" in line]
     assert re.search(r"ended with exit code \d: \S", line), line
