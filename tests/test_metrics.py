@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as text_fami
 from tests.collector.test_application import inside
 from tests.collector.test_serving import running, script
 from tests.conftest import ROOT
-from tests.test_shipped_monitoring import free_port, serving, wait_for
+from tests.test_shipped_monitoring import serving, wait_for
 from upcheck import metrics
 from upcheck.collector import Collector
 from upcheck.exposition import labelled
@@ -26,6 +26,7 @@ from upcheck.metrics import FAMILIES, CheckMetrics
 from upcheck.probes.families import FAMILIES as OF_PROBES
 from upcheck.promtool import check_metrics
 from upcheck.result import Outcome, Result
+from upcheck.servers import free_port
 
 RESULTS = [
     Result("checks/a.yml::up", Outcome.HELD, 1000.0, 0.25, facts={"severity": "critical"}),

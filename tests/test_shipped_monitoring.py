@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from tests.conftest import ROOT
 from tests.waiting import eventually
 from upcheck import rules, run
 from upcheck.rules import alerts_of, promql, repository, suite
+from upcheck.servers import free_port
 from upcheck.settings import Settings
 
 MONITORING = ROOT / "monitoring"
@@ -32,11 +32,6 @@ def shipped(*files: Path) -> list[dict[str, Any]]:
     """The rules in *files*: all that ship, where none are named."""
     groups = [group for file in files or RULES for group in yaml.safe_load(file.read_text())["groups"]]
     return [rule for group in groups for rule in group["rules"]]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, Repo, Serve, answer
-from tests.test_shipped_monitoring import free_port, serving
+from tests.test_shipped_monitoring import serving
 from upcheck.history import History
 from upcheck.prometheus import Prometheus, PrometheusError
 from upcheck.result import Outcome, Result, Unknown
+from upcheck.servers import free_port
 from upcheck.sla import HistorySource, NoDataError, Objectives, PrometheusSource, Sla, Source
 
 CHECK = "checks/test_api.py::test_api"

@@ -23,9 +23,10 @@ from tests.conftest import ROOT, Serve, answer
 from tests.databases.postgres import PostgresServer
 from tests.databases.redis import RedisServer
 from tests.probes.test_docker import VERSION, listening, replies
-from tests.test_shipped_monitoring import free_port, serving
+from tests.test_shipped_monitoring import serving
 from tests.waiting import eventually
 from upcheck import run
+from upcheck.servers import free_port
 from upcheck.settings import Settings
 
 SERVICES = ("coderunner", "codesync", "codex-clone", "vibebox")

@@ -16,6 +16,7 @@ from upcheck.declaration import Declaration
 from upcheck.documents import DocumentError
 from upcheck.probes.http import Answer, Certificate, HttpFailure, Phase, Phases, Reason, RequestError
 from upcheck.result import Outcome
+from upcheck.servers import free_port
 from upcheck.yaml_checks import YamlCheck
 
 
@@ -243,8 +244,7 @@ def test_what_a_run_tells(repo: Repo, serve: Serve, monkeypatch: pytest.MonkeyPa
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     target = serve(talk)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     repo.write(
         "checks/some.yml",
         f"""checks:

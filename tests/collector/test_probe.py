@@ -27,11 +27,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from tests.collector.test_application import inside
 from tests.conftest import ROOT, Serve, answer
 from tests.databases.servers import listens
-from tests.probes.conftest import free_port, place, says
+from tests.probes.conftest import place, says
 from tests.probes.test_dns import Server, coded, records
 from tests.waiting import eventually
 from upcheck import tools
 from upcheck.collector import Collector
+from upcheck.servers import free_port
 from upcheck.settings import Settings, SettingsError
 
 LOOPBACK = "127.0.0.0/8 ::1"

@@ -12,12 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.test_shipped_monitoring import free_port, serving
+from tests.test_shipped_monitoring import serving
 from upcheck.alertmanager import push
 from upcheck.collector import span_alerts
 from upcheck.collector.span_alerts import SpanAlerts
 from upcheck.exposition import page
 from upcheck.recording.otlp.spans import Raised
+from upcheck.servers import free_port
 
 CONFIG = "route: {receiver: none}\nreceivers: [{name: none}]\n"
 

@@ -15,11 +15,12 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from tests.test_shipped_monitoring import free_port, serving, wait_for
+from tests.test_shipped_monitoring import serving, wait_for
 from upcheck.alertmanager import push
 from upcheck.collector.signature import Signatures
 from upcheck.collector.webhook import MAX_FIRING, PATH, Webhook
 from upcheck.exposition import page
+from upcheck.servers import free_port
 
 T1, T2 = "2024-01-01T00:00:00Z", "2024-01-01T01:00:00.123456789+01:00"
 

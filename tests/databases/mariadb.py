@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.databases.packages import Programs
-from tests.databases.servers import Server, free_port, give_away, unprivileged
+from tests.databases.servers import Server, give_away, unprivileged
+from upcheck.servers import free_port
 
 PASSWORD = "sesame:/@"  # as a URL would not have it
 MAX_CONNECTIONS = 10  # it takes no less

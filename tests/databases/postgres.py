@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.databases.packages import Programs
-from tests.databases.servers import Server, free_port, give_away, listens, unprivileged
+from tests.databases.servers import Server, give_away, listens, unprivileged
 from tests.waiting import eventually
+from upcheck.servers import free_port
 
 PASSWORD = "sesame:/@"  # as a URL would not have it
 ACCESS = """\

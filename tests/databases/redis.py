@@ -6,7 +6,8 @@ import socket
 from pathlib import Path
 
 from tests.databases.packages import Programs
-from tests.databases.servers import Server, free_port, listens
+from tests.databases.servers import Server, listens
+from upcheck.servers import free_port
 
 
 class RedisServer(Server):

@@ -95,12 +95,6 @@ class Server:
         self.process = None
 
 
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     """Whether something listens on *port*."""
     with socket.socket() as knock:

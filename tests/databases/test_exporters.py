@@ -16,9 +16,9 @@ from tests.conftest import ROOT
 from tests.databases.packages import programs
 from tests.databases.postgres import PostgresServer
 from tests.databases.redis import RedisServer
-from tests.databases.servers import free_port
 from tests.waiting import eventually
 from upcheck.rules.promql import parse, selectors
+from upcheck.servers import free_port
 
 EXPORTERS = ROOT / "monitoring/exporters"
 QUERIES = yaml.safe_load((EXPORTERS / "postgres-queries.yml").read_text())

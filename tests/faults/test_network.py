@@ -28,6 +28,7 @@ from cryptography.x509.oid import NameOID
 from tests.conftest import Serve, answer
 from upcheck.probes import resolver
 from upcheck.probes.http import Answer, HttpFailure, Multi, Phase, Reason, Request, RequestError, fetch
+from upcheck.servers import free_port
 
 Talk = Callable[[socket.socket], None]
 Outcome = Answer | HttpFailure
@@ -452,8 +453,7 @@ def test_what_breaks_off_never_passes(serve: Serve, ask: Ask, talk: Talk, reason
 
 
 def test_a_refused_connection(ask: Ask) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     assert str(failed(ask(f"http://127.0.0.1:{port}/"), Reason.CONNECTION_REFUSED)) == "Connection refused"
 
 
@@ -725,8 +725,7 @@ def test_what_could_smuggle_is_refused(options: dict[str, Any]) -> None:
 
 
 def test_secrets_of_a_url_are_in_no_sentence(serve: Serve, ask: Ask) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     secret = f"user:sesame@127.0.0.1:{port}/?api_key=sesame#access=sesame"
     request = Request(f"http://{secret}")
     leads = serve(answer("302 Found", "", f"Location: http://{secret}"))

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import ROOT, Repo, Serve
 from tests.faults.test_network import days
-from tests.probes.conftest import Ask, by_multi, failed, free_port, held, place, says
+from tests.probes.conftest import Ask, by_multi, failed, held, place, says
 from upcheck import yaml_checks
 from upcheck.documents import DocumentError
 from upcheck.history import History
@@ -41,6 +41,7 @@ from upcheck.probes.multi import Multi
 from upcheck.probes.reach import Reach
 from upcheck.probes.tcp import Tcp
 from upcheck.result import Kind, Outcome, Result
+from upcheck.servers import free_port
 from upcheck.yaml_checks import judge
 
 SCHEMA = json.loads(resources.files("upcheck").joinpath("schemas/checks.json").read_text())

@@ -14,10 +14,11 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from tests.probes.conftest import Ask, failed, free_port, held
+from tests.probes.conftest import Ask, failed, held
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes import dns as module
 from upcheck.probes.dns import Dns
+from upcheck.servers import free_port
 
 NAME = "shop.test."
 Change = Callable[[dns.message.Message], Any]  # a message, bytes, a list of bytes, or None for silence

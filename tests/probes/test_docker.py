@@ -17,10 +17,11 @@ import pytest
 from tests.conftest import Serve, answer
 from tests.databases.engine import SECOND, container, host
 from tests.databases.servers import NOBODY, folder, give_away
-from tests.probes.conftest import Ask, Talk, failed, free_port, held, place, resets, says
+from tests.probes.conftest import Ask, Talk, failed, held, place, resets, says
 from tests.waiting import eventually
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.docker import Docker
+from upcheck.servers import free_port
 
 if TYPE_CHECKING:
     from docker import DockerClient

@@ -9,9 +9,10 @@ import trustme
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from tests.conftest import Serve, answer
-from tests.probes.conftest import Ask, failed, free_port, held, place, says
+from tests.probes.conftest import Ask, failed, held, place, says
 from upcheck.probes import Reason
 from upcheck.probes.grpc import Grpc
+from upcheck.servers import free_port
 
 Start = Callable[..., str]
 STATUS = health_pb2.HealthCheckResponse

@@ -19,6 +19,7 @@ import trustme
 from tests.conftest import ROOT, Serve, answer
 from upcheck.probes import http
 from upcheck.probes.http import Client
+from upcheck.servers import free_port
 
 Told = list[tuple[str, str]]
 
@@ -116,8 +117,7 @@ def test_what_is_no_answer_is_named(
 
 
 def test_a_refused_connection_and_an_unknown_name(told: Told) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with client(told) as asker:
         for url in (f"http://127.0.0.1:{port}/", "http://no-such-host.invalid/", f"http://{'x' * 70}.invalid/"):
             with pytest.raises(httpx.ConnectError):
@@ -407,8 +407,7 @@ def test_a_proxy_is_used_where_it_is_given(serve: Serve, told: Told) -> None:
         assert asker.get("http://never-resolved.test/a").text == "ok"
     assert heard[0].startswith("GET http://never-resolved.test/a HTTP/1.1\r\n")
     assert "Proxy-Authorization: Basic dXNlcjp3b3Jk" in heard[0]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with (
         client(told, proxy=f"http://127.0.0.1:{port}") as asker,
         pytest.raises(httpx.ProxyError, match="does not answer"),

@@ -20,7 +20,6 @@ from tests.probes.conftest import (
     Certificates,
     Talk,
     failed,
-    free_port,
     held,
     place,
     resets,
@@ -29,6 +28,7 @@ from tests.probes.conftest import (
 from tests.waiting import eventually
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.mysql import Mysql
+from upcheck.servers import free_port
 
 
 def at(server: MariadbServer, **options: Any) -> Mysql:

@@ -6,9 +6,10 @@ import socket
 import psutil
 import pytest
 
-from tests.probes.conftest import Ask, failed, free_port, held
+from tests.probes.conftest import Ask, failed, held
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.port import Port
+from upcheck.servers import free_port
 
 
 def test_what_listens(ask: Ask) -> None:

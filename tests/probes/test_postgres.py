@@ -23,7 +23,6 @@ from tests.probes.conftest import (
     Certificates,
     Talk,
     failed,
-    free_port,
     held,
     place,
     resets,
@@ -32,6 +31,7 @@ from tests.probes.conftest import (
 from tests.waiting import eventually
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.postgres import Postgres
+from upcheck.servers import free_port
 
 
 def at(server: PostgresServer, **options: Any) -> Postgres:

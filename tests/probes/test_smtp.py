@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Serve
-from tests.probes.conftest import BAD_CERTIFICATES, Ask, Secure, Talk, failed, free_port, held, place, resets, says
+from tests.probes.conftest import BAD_CERTIFICATES, Ask, Secure, Talk, failed, held, place, resets, says
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.smtp import Smtp
+from upcheck.servers import free_port
 
 GOOD = {
     "": "220 mail.test ESMTP ready",

@@ -5,9 +5,10 @@ import queue
 import pytest
 
 from tests.conftest import Serve, answer
-from tests.probes.conftest import Ask, Talk, failed, free_port, held, place, resets, says
+from tests.probes.conftest import Ask, Talk, failed, held, place, resets, says
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.ssh import Ssh
+from upcheck.servers import free_port
 
 
 @pytest.mark.parametrize(

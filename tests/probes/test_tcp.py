@@ -16,7 +16,6 @@ from tests.probes.conftest import (
     Secure,
     Talk,
     failed,
-    free_port,
     held,
     place,
     resets,
@@ -24,6 +23,7 @@ from tests.probes.conftest import (
 )
 from upcheck.probes import Phase, ProbeError, Reason
 from upcheck.probes.tcp import Tcp
+from upcheck.servers import free_port
 
 ServeTls = Callable[..., str]
 

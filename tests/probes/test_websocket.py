@@ -14,9 +14,10 @@ from websockets.sync.server import Server, ServerConnection
 from websockets.sync.server import serve as websockets_serve
 
 from tests.conftest import Serve, answer
-from tests.probes.conftest import BAD_CERTIFICATES, Ask, Secure, Talk, failed, free_port, held, place, resets, says
+from tests.probes.conftest import BAD_CERTIFICATES, Ask, Secure, Talk, failed, held, place, resets, says
 from upcheck.probes import ProbeError, Reason
 from upcheck.probes.websocket import WebSocket
+from upcheck.servers import free_port
 
 Start = Callable[..., str]
 

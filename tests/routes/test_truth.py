@@ -20,8 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.test_shipped_monitoring import free_port, serving, wait_for
+from tests.test_shipped_monitoring import serving, wait_for
 from upcheck.routes import Routes
+from upcheck.servers import free_port
 
 LABELS = ["a", "b", "c"]
 VALUES = ["x", "y", "xy", "x y", 'q"t', "a,b", "ü", "1.10", "true", "back\\slash", "{x}", "two\nlines"]

@@ -12,12 +12,12 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.databases import packages
-from tests.databases.servers import Server, folder, free_port, listens
+from tests.databases.servers import Server, folder, listens
 from tests.rules.test_backtest import API, INCIDENTS, backtest, openmetrics, two_days
 from tests.stack.test_more_than_one import SHIPPED, example, wait_for
 from tests.test_sla import history, objectives, scraped, sla
 from upcheck import tools
-from upcheck.servers import prometheus
+from upcheck.servers import free_port, prometheus
 from upcheck.settings import Settings
 from upcheck.sla import Objectives, PrometheusSource
 

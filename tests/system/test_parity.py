@@ -11,9 +11,10 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.databases.servers import free_port, listens
+from tests.databases.servers import listens
 from tests.waiting import eventually
 from upcheck.exposition import page
+from upcheck.servers import free_port
 from upcheck.system import SystemCollector
 
 COLLECTORS = (

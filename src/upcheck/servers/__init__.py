@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,9 +71,14 @@ def _server(settings: Settings, name: str, data: Path, *flags: str) -> Iterator[
 
 
 def free_port() -> int:
-    """A port of loopback that nobody has at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port of loopback that nothing listens on. On Linux nobody is given it by chance while this process lives."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a server that sets it, too, can listen there
+        reserved.bind(("127.0.0.1", 0))
+        port = int(reserved.getsockname()[1])
+        if sys.platform == "linux":  # elsewhere nobody can listen where another is bound
+            reserved.detach()
+        return port
 
 
 def _wait(process: subprocess.Popen[bytes], name: str, url: str, log: Path, most: float) -> None:
