@@ -25,6 +25,15 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             tools.ensure(("promtool", "amtool", "prometheus", "alertmanager"), Settings.load(ROOT))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes half a minute or more, and is begun before what does not")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what is slow begin first, so that no worker is left alone with it in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 # Plugins that only these tests have take two thirds of the CPU of a short run of pytest, and there are hundreds.
 FEW_PLUGINS = "-p no:hypothesispytest -p no:anyio"
 

@@ -19,6 +19,8 @@ from urllib.parse import urljoin
 import pytest
 from pip._internal.models.index import PyPI
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 SDISTS = {"h11": "h11", "iniconfig": "testing", "pluggy": "testing", "attrs": "tests"}  # and where their tests are
 # What looks at all objects of the process can't run beside others, and has no fixture or mark that would say so.

@@ -17,6 +17,8 @@ from tests.test_system_checks import addresses, checked
 from upcheck.demo import stage
 from upcheck.rules.timelapse import Lapse
 
+pytestmark = pytest.mark.slow
+
 OWN_DISK = "codex-clone/test_codex_clone.py::test_resource_has_room[storage]"  # that of this machine, however full
 FAILS = {
     "coderunner": {

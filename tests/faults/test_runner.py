@@ -15,6 +15,8 @@ from tests.watch.conftest import Watching, watching  # noqa: F401 - a fixture
 from upcheck.history import History
 from upcheck.result import Outcome
 
+pytestmark = pytest.mark.slow
+
 GOOD = "def test_good(): pass\n"
 
 

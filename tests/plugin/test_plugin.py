@@ -12,6 +12,8 @@ from tests.test_promtool import GOOD, RULES, TESTS
 from upcheck.history import History
 from upcheck.result import Kind, Outcome, Result
 
+pytestmark = pytest.mark.slow
+
 CHECKS = """
     import pytest
     from upcheck import check

@@ -27,6 +27,8 @@ from upcheck.servers.exporter import exporter
 from upcheck.servers.loopback import Answer, Loopback
 from upcheck.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 WATCHDOG = {"alertname": "Watchdog", "severity": "info", "resource": "alerting"}
 BROKEN = "groups: [{name: broken, rules: [{record: a:b, expr: node_cpu_seconds_total + on () node_cpu_seconds_total}]}]"
 

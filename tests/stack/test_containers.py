@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from docker import DockerClient
     from docker.models.containers import Container
 
+pytestmark = pytest.mark.slow
+
 PROJECT = f"upcheck-test-{os.getpid()}"
 OURS: dict[str, str | list[str] | bool] = {"label": f"com.docker.compose.project={PROJECT}"}
 SOURCE = ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "Makefile", ".gitignore", ".dockerignore",

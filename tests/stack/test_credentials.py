@@ -24,6 +24,8 @@ from upcheck.stack.containers import Containers
 from upcheck.stack.credentials import token_file
 from upcheck.stack.services import StackError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def closed(repo: Repo) -> Iterator[Repo]:

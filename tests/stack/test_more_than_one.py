@@ -28,6 +28,8 @@ from upcheck.servers import alertmanager, free_port, prometheus
 from upcheck.servers.sinks import Sinks
 from upcheck.settings import Settings
 
+pytestmark = pytest.mark.slow
+
 SHIPPED = ROOT / "monitoring/prometheus"
 LAPSE = Lapse(300)  # a receiver of what is for information is told after a second, the watchdog each 0.2 s
 HURRY = ("--cluster.gossip-interval=50ms", "--cluster.probe-interval=200ms", "--cluster.probe-timeout=100ms")

@@ -42,6 +42,8 @@ from upcheck.servers import free_port
 from upcheck.settings import Settings
 from upcheck.stack.services import BINARIES, PORTS
 
+pytestmark = pytest.mark.slow
+
 PAGE = ROOT / "docs/production.md"
 NOT_RUN = re.compile(r"^\(not run by a test: [^)]+\)\n\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

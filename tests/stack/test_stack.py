@@ -24,6 +24,8 @@ from upcheck.settings import Settings
 from upcheck.stack import configuration, proof
 from upcheck.stack.services import BINARIES, PORTS, StackError, addressed, addresses, ports, services
 
+pytestmark = pytest.mark.slow
+
 
 def asked(url: str, **parameters: str) -> Any:
     answer = httpx.get(url, params=parameters, trust_env=False)

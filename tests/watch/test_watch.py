@@ -15,6 +15,8 @@ from tests.watch.conftest import Watching
 from upcheck.history import History
 from upcheck.result import Outcome
 
+pytestmark = pytest.mark.slow
+
 QUICK = """
 from upcheck import check
 
