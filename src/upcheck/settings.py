@@ -35,7 +35,8 @@ class Settings:
     *probes* is the modules file of the collector's /probe, *probe_networks* what it may ask, apart by blanks;
     *push* is the folder of the reports of jobs, *procfs* the /proc of the host that the collector tells of.
     *ports* are those of the stack's services that are not the usual ones, *tsdb_retention* and *tsdb_size* how long,
-    and how much, its Prometheus keeps. *metrics_token_file* has the token that the collector asks for, below *root*.
+    and how much, its Prometheus keeps. *metrics_token_file* has the token that the collector asks for, and *ca_file*
+    the authorities (PEM) that checks trust in place of certifi's: both are below *root*, unless absolute.
     """
 
     root: Path
@@ -56,6 +57,7 @@ class Settings:
     tsdb_retention: str = "15d"
     tsdb_size: str = "10GB"
     metrics_token_file: str = ""
+    ca_file: str = ""
     maintenance: tuple[Window, ...] = ()
 
     @classmethod

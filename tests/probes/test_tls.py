@@ -4,11 +4,12 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import trustme
 
-from tests.conftest import Serve
+from tests.conftest import Repo, Serve, answer
 from tests.faults.test_network import days
 from tests.probes.conftest import BAD_CERTIFICATES, Ask, Secure, Talk, failed, held, place, resets, says
 from upcheck.probes import Reason
@@ -139,3 +140,16 @@ def test_a_file_that_changes_is_read_again(
     path.unlink()
     authority.cert_pem.write_to_path(path)
     held(ask(Tls(where, ca_file=str(path))))
+
+
+def test_checks_trust_the_authorities_of_the_settings(repo: Repo, serve_tls: ServeTls, trusted: str) -> None:
+    pages, own = serve_tls(answer(body="ok")), repo.path / "own.pem"
+    repo.write("checks/a.yml", f"checks: [{{name: page, url: 'https://{pages}/'}}, {{name: it, tls: '{serve_tls()}'}}]")
+    repo.pytest().assert_outcomes(failed=2)
+    repo.write("pyproject.toml", '[tool.upcheck]\nca_file = "own.pem"\n')
+    absent = repo.pytest()
+    absent.assert_outcomes(failed=2)
+    absent.stdout.fnmatch_lines([f"*not asked: a file of certificates can't be used: *{own}*"] * 2)
+    absent.stdout.fnmatch_lines(["checks * 2 error *"])
+    own.write_bytes(Path(trusted).read_bytes())
+    repo.pytest().assert_outcomes(passed=2)

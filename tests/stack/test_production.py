@@ -22,7 +22,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import certifi
 import httpx
 import pytest
 import yaml
@@ -149,10 +148,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     places |= {"10.0.0.1": "127.0.0.1", "listen 443": f"listen 127.0.0.1:{ports[443]}", "/etc/upcheck": f"{path}/etc"}
     places |= dict.fromkeys(("/srv/monitoring/.venv/bin", "/srv/monitoring/.tools"), f"{path}/bin")
     places |= {"/srv/monitoring": f"{path}/home", "/tmp/by-hand": f"{path}/by-hand"}
-    # The page adds an authority to certifi: not to that of these tests.
-    shutil.copytree(Path(certifi.where()).parent, path / "lib/certifi")
     given = environ(path)
-    given["PYTHONPATH"] = os.pathsep.join(filter(None, (f"{path}/lib", given.get("PYTHONPATH"))))
     (path / "etc").mkdir()
     (path / "home").mkdir()
     machine = Machine(made(path / "home", numbers).path, places, given)

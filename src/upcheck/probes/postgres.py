@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from upcheck.probes import READ, WRITE, Journey, Phase, ProbeFailure, Reason, Run, Travelling, Wait
 from upcheck.probes.addresses import Preference
+from upcheck.probes.authorities import authorities
 from upcheck.probes.database import (
     MAX_ROWS,
     Database,
@@ -180,7 +181,7 @@ class Postgres(Database, Travelling):
             "gssencmode": "disable",
             "target_session_attrs": "any",
             "sslmode": ("verify-full" if trust.verify else "require") if self.tls else "disable",
-            "sslrootcert": (trust.ca_file or _authorities()) if self.tls and trust.verify else _NO_FILE,
+            "sslrootcert": (trust.ca_file or authorities()) if self.tls and trust.verify else _NO_FILE,
             "sslcert": trust.certificate or _NO_FILE,
             "sslkey": trust.key or _NO_FILE,
         }
@@ -215,12 +216,6 @@ class Postgres(Database, Travelling):
             raise run.fail(Reason.READ_ONLY, f"nothing can be written, because {why}: {fix}")
         judge_share(run, "connections", told.connections, told.max_connections, self.connections)
         judge_lag(run, told.lag, self.most_behind, replica=told.in_recovery)
-
-
-def _authorities() -> str:
-    import certifi  # what trusts a file of its own need not have it
-
-    return certifi.where()
 
 
 def _record(run: Run, told: _Told) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from upcheck.exposition import labelled
 from upcheck.probes import READ, WRITE, Certificate, Journey, Phase, ProbeError, ProbeFailure, Reason, Run, Wait
+from upcheck.probes.authorities import authorities
 from upcheck.probes.resolver import own_resources, starved
 from upcheck.probes.sockets import OverSocket, Steps, Stream
 
@@ -52,7 +53,7 @@ MAX_NAMES = 1000  # characters of alternative names in a label
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What is accepted of a server, and shown to it: certifi's authorities, or those in *ca_file* (PEM).
+    """What is accepted of a server, and shown to it: the authorities of the settings, or those in *ca_file* (PEM).
 
     *server_name* is what the certificate must be for, in place of the host; *certificate* and *key* are files of the
     client's own; versions such as `TLSv1.2`.
@@ -132,8 +133,9 @@ def context_of(trust: Trust) -> ssl.SSLContext:
 
 def _stamp(trust: Trust) -> object:
     """What changes when a file of *trust* does; raises ProbeFailure where there is none."""
+    issuers = trust.ca_file or (authorities() if trust.verify else None)
     try:
-        files = [Path(one).stat() for one in (trust.ca_file, trust.certificate, trust.key) if one is not None]
+        files = [Path(one).stat() for one in (issuers, trust.certificate, trust.key) if one is not None]
     except OSError as error:
         raise _unusable(error) from None
     return tuple((one.st_ino, one.st_mtime_ns, one.st_size) for one in files)
@@ -158,18 +160,12 @@ def _context(trust: Trust, _stamp: object) -> ssl.SSLContext:
         context.maximum_version = _VERSIONS[trust.max_version]
     try:
         if trust.verify:
-            context.load_verify_locations(trust.ca_file or _authorities())
+            context.load_verify_locations(trust.ca_file or authorities())
         if trust.certificate is not None:
             context.load_cert_chain(trust.certificate, trust.key)
     except OSError as error:  # ssl.SSLError among them
         raise _unusable(error) from None
     return context
-
-
-def _authorities() -> str:
-    import certifi  # what trusts a file of its own need not have it
-
-    return certifi.where()
 
 
 def record(run: Run, secured: ssl.SSLSocket) -> None:

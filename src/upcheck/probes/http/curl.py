@@ -8,6 +8,7 @@ from typing import Any
 
 import pycurl
 
+from upcheck.probes.authorities import authorities
 from upcheck.probes.http.exchange import (
     MAX_HEADER_BYTES,
     MAX_HEADERS,
@@ -44,16 +45,6 @@ _GROUPS = "X25519:P-256:P-384:P-521" + (":X25519MLKEM768" if _OPENSSL and int(_O
 CERTIFICATE_AGE = 60.0  # seconds for which a target's certificate is known: reading it costs a third of a handshake
 MAX_CERTIFICATES = 20_000
 _certificates: dict[tuple[object, ...], tuple[float, Certificate]] = {}
-_bundle: list[str] = []
-
-
-def bundle() -> str:
-    """The path of certifi's certificates."""
-    if not _bundle:
-        import certifi  # what asks nothing over TLS need not have it
-
-        _bundle.append(certifi.where())
-    return _bundle[0]
 
 
 class Handle:
@@ -276,7 +267,7 @@ def _set_trust(curl: pycurl.Curl, request: Request) -> None:
         curl.setopt(pycurl.SSL_VERIFYPEER, 0)
         curl.setopt(pycurl.SSL_VERIFYHOST, 0)
     elif request.target.scheme == "https" or request.proxy:
-        file = request.ca_file or bundle()
+        file = request.ca_file or authorities()
         curl.setopt(pycurl.CAINFO, file)  # a file, because curl keeps what it has read of one
         curl.unsetopt(pycurl.CAPATH)
         curl.setopt(pycurl.PROXY_CAINFO, file)
