@@ -26,6 +26,7 @@ from tests.probes.test_docker import VERSION, listening, replies
 from tests.test_shipped_monitoring import serving
 from tests.waiting import eventually
 from upcheck import run
+from upcheck.demo.host import Host
 from upcheck.servers import free_port
 from upcheck.settings import Settings
 
@@ -328,7 +329,10 @@ def test_all_hold_where_all_is_well(
     eventually(lambda: postgres_server(replica) == [(1,)])
     with (
         prometheus(WELL, tool_paths, tmp_path) as source,
-        run.collector(Settings.load(ROOT, {}), UPCHECK_HISTORY=f"{tmp_path}/none.sqlite") as collector,
+        Host(tmp_path / "proc", 1.0) as host,  # not as busy as ours may be
+        run.collector(
+            Settings.load(ROOT, {}), UPCHECK_HISTORY=f"{tmp_path}/none.sqlite", UPCHECK_PROCFS=str(host.proc)
+        ) as collector,
         listening(tmp_path / "docker.sock", replies(version=VERSION, ping=answer("200 OK", "OK"))),
     ):
         assert httpx.post(f"{collector}/api/events", json=EVENTS, trust_env=False).json()["accepted"] == len(EVENTS)

@@ -94,12 +94,12 @@ def test_the_faults_are_listed_with_their_alerts() -> None:
 
 @pytest.mark.usefixtures("tool_paths")
 def test_what_happens_is_a_line() -> None:
-    said = ["demo", "codesync", "--fault", "memory", "--speed", "120", "--for", "9s"]
+    said = ["demo", "codesync", "--fault", "memory", "--speed", "60", "--for", "16s"]
     lines = CliRunner().invoke(main, said).output.splitlines()
     assert lines[2] == "traffic      codesync: 16 metrics"
-    assert lines[3] == "time-lapse   120x: five minutes pass in 2.5 s; Ctrl-C ends it"
+    assert lines[3] == "time-lapse   60x: five minutes pass in 5 s; Ctrl-C ends it"
     assert lines[4].endswith("  fault     memory")
     # Others may be pending for a moment: on a busy machine the made-up one looks busy, too.
     told = [line.split(maxsplit=1)[1] for line in lines[4:] if "CodeSync" in line]
     alert = "CodeSyncHighMemoryUsage  resource=memory, service=codesync, severity=warning"
-    assert told == [f"pending   {alert}", f"firing    {alert}"]
+    assert told[:2] == [f"pending   {alert}", f"firing    {alert}"]

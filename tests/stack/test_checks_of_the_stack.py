@@ -237,6 +237,20 @@ def test_what_a_prometheus_says_of_itself_that_is_not_well(well: Repo, tmp_path:
         }
 
 
+@pytest.mark.parametrize(("age", "outcome"), [(60, "held"), (600, "failed")])
+def test_what_is_dropped_as_a_configuration_is_taken_over_is_sent_again(
+    well: Repo, tmp_path: Path, age: float, outcome: str
+) -> None:
+    began = time.time()
+
+    def page(_: str) -> str:
+        taken = f"prometheus_config_last_reload_success_timestamp_seconds {began - age}\n"
+        return f"{taken}prometheus_notifications_dropped_total {time.time() - began}\n"
+
+    with scraping(page, tmp_path, "prometheus_notifications_dropped_total") as url:
+        assert checked(well, STACK_URL=url)["test_every_alert_reaches_alertmanager"] == outcome
+
+
 OWN = 'ALERTS{alertstate="firing",alertname="CheckDown",check="a.py::test_every_receiver_takes_its_messages"} 1'
 OTHER = 'ALERTS{alertstate="firing",alertname="TargetDown"} 1'
 ALWAYS = 'ALERTS{alertstate="firing",alertname="Watchdog"} 1'
