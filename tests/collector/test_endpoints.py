@@ -232,4 +232,5 @@ def test_random_paths_do_not_become_metrics(client: httpx.Client) -> None:
     for number in range(50):
         client.get(f"/{number}")
     after = samples(client.get("/metrics").text).keys()
-    assert {name for name in after - before if "cpu_usage" not in name} == set()
+    grown = {name for name in after - before if "cpu_usage" not in name}
+    assert {name for name in grown if not name.startswith("node_")} == set(), "the host's devices may come and go"

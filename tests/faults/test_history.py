@@ -199,6 +199,7 @@ def test_what_waits_is_bounded_and_what_is_lost_is_said(tmp_path: Path, monkeypa
     place = tmp_path / "place"
     place.write_text("a file where a folder should be")
     sink = HistorySink(place / "h.sqlite")
+    monkeypatch.setattr("upcheck.report.sinks.FLUSH", 3600.0)
     for at in range(MOST + 5):
         sink.pytest_upcheck_result(result(float(at)))
     monkeypatch.setattr("upcheck.report.sinks.FLUSH", -1.0)

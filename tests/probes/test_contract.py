@@ -75,6 +75,7 @@ def test_every_module_is_registered() -> None:
         "resolver",
         "single",
         "addresses",
+        "authorities",
         "sockets",
         "threads",
         "http",
