@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.databases.packages import programs
 from tests.stack.conftest import Repo, made
 from upcheck import tools
 from upcheck.settings import Settings
-from upcheck.stack import compose
+from upcheck.stack import compose, credentials
 from upcheck.stack.services import OPTIONAL, PORTS, StackError, addressed
 
 FILE = ROOT / "monitoring/compose.yml"
@@ -177,6 +178,28 @@ def test_the_secrets_of_alertmanager_are_mounted_never_copied(repo: Repo) -> Non
         in (copied / "alertmanager/alertmanager.yml").read_text()
     )
     assert stat.S_IMODE((copied / "prometheus/prometheus.yml").stat().st_mode) == 0o644, "for another user to read"
+
+
+def test_the_token_of_the_collector_is_shown_from_where_it_is_mounted(repo: Repo) -> None:
+    token = repo.path / "monitoring/secrets/token"
+    token.write_text("sesame")
+    token.chmod(0o640)
+    named = Settings.load(
+        repo.path, {"UPCHECK_TOOLS": str(ROOT / ".tools"), "UPCHECK_METRICS_TOKEN_FILE": "monitoring/secrets/token"}
+    )
+    place = repo.record.folder / "containers"
+    compose.prepare(named, place, place)
+    prometheus, alertmanager = ((place / f"{name}/{name}.yml").read_text() for name in ("prometheus", "alertmanager"))
+    assert prometheus.count("credentials_file: /etc/upcheck/secrets/token\n") == 1, "the collector"
+    assert alertmanager.count("credentials_file: /etc/upcheck/secrets/token\n") >= 1, "the watchdog"
+    assert "sesame" not in prometheus + alertmanager
+    for name in ("prometheus", "alertmanager"):
+        assert "./secrets:/etc/upcheck/secrets:ro" in SERVICES[name]["volumes"]
+    with pytest.raises(StackError, match=r"the collector asked for the token in monitoring/secrets/token, and would"):
+        prepare(repo)
+    assert credentials.shown(place) is not None, "and nothing is changed"
+    token.unlink()
+    shutil.rmtree(place)
 
 
 @pytest.mark.parametrize(

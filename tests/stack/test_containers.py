@@ -104,6 +104,14 @@ def repo(docker_engine: DockerClient, tmp_path_factory: pytest.TempPathFactory) 
     (folder / "checks").mkdir()
     (folder / "checks/a.yml").write_text("checks:\n  - {name: alive, url: /live, every: 1s}\n")
     (folder / "monitoring/.env").write_text(ENV)
+    token = folder / "monitoring/secrets/metrics-token"
+    token.parent.mkdir()
+    token.write_text("sesame")
+    token.chmod(0o640)
+    table = '[tool.upcheck]\nmetrics_token_file = "monitoring/secrets/metrics-token"\n'
+    written = (folder / "pyproject.toml").read_text()
+    assert "\n[tool.upcheck]\n" in written
+    (folder / "pyproject.toml").write_text(written.replace("[tool.upcheck]\n", table))
     ports = {name: free_port() for name in (*PORTS, *OPTIONAL)}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("UPCHECK_")}
     environ = {
@@ -159,6 +167,13 @@ def test_up_names_each_container_and_proves_the_path_of_an_alert(started: Starte
     assert {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}.items() <= well.items()
     (proven,) = [line for line in lines if line.startswith("proven")]
     assert proven.endswith("routed it to info, as the routes say, and had watchdog told of another")
+
+
+def test_the_collector_asks_for_its_token_and_prometheus_shows_it(started: Started) -> None:
+    url = f"http://127.0.0.1:{started.repo.ports['collector']}/metrics"
+    assert httpx.get(url, trust_env=False).status_code == 401
+    assert httpx.get(url, trust_env=False, headers={"Authorization": "Bearer sesame"}).status_code == 200
+    eventually(lambda: started.repo.sampled('up{job="collector"}') == ["1"])
 
 
 def test_status_tells_of_each_container_and_exits_0(started: Started) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from upcheck import alertmanager as api
 from upcheck import run
 from upcheck.prometheus import Prometheus
 from upcheck.settings import Settings
-from upcheck.stack.containers import Containers
+from upcheck.stack import credentials
 from upcheck.stack.credentials import token_file
 from upcheck.stack.services import StackError
 
@@ -129,10 +130,21 @@ def results(repo: Repo, **environ: str) -> list[dict[str, Any]]:
     return [one for line in lines.read_text().splitlines() if "outcome" in (one := json.loads(line))]
 
 
-def test_containers_which_have_no_token_yet_refuse_the_setting(tmp_path: Path) -> None:
-    settings = Settings.load(tmp_path, {"UPCHECK_METRICS_TOKEN_FILE": "token"})
-    with pytest.raises(StackError, match="metrics_token_file is not wired in containers"):
-        Containers(settings, print).up()
+def test_a_token_that_containers_can_not_read_is_refused(tmp_path: Path) -> None:
+    settings = Settings.load(tmp_path, {})
+    elsewhere, token = tmp_path / "token", tmp_path / "monitoring/secrets/token"
+    with pytest.raises(StackError, match=f"{elsewhere} is in no container: move it to {token.parent}, and say so in"):
+        credentials.seen(elsewhere, settings, os.getgid())
+    token.parent.mkdir(parents=True)
+    token.write_text("sesame")
+    token.chmod(0o600)
+    mend = re.escape(f"containers may not read {token}: chgrp {os.getgid()} {token} && chmod 640 {token}")
+    with pytest.raises(StackError, match=mend):
+        credentials.seen(token, settings, os.getgid())
+    token.chmod(0o640)
+    assert credentials.seen(token, settings, os.getgid()) == Path("/etc/upcheck/secrets/token")
+    with pytest.raises(StackError, match="containers may not read"):
+        credentials.seen(token, settings, os.getgid() + 1)
 
 
 def test_the_collector_that_a_run_starts_for_itself_asks_for_none(

@@ -10,8 +10,9 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from upcheck import command
+from upcheck import bearer, command
 from upcheck.settings import Settings
+from upcheck.stack import credentials
 from upcheck.stack.configuration import programs, propose, prove
 from upcheck.stack.services import KEPT, OPTIONAL, PORTS, StackError, ports, prove_kept
 
@@ -49,6 +50,9 @@ class Compose:
         there = environment(self._environment)  # which has the last word, but for the variable itself
         named = {f"UPCHECK_{name.upper()}": str(getattr(settings, name)) for name in KEPT}
         self._environ |= {name: value for name, value in named.items() if name in os.environ or name not in there}
+
+        token = bearer.file(settings, os.environ)
+        self._environ["UPCHECK_TOKEN"] = f"/srv/{settings.monitoring.name}/secrets/{token[1].name}" if token else ""
 
     @property
     def project(self) -> str:
@@ -141,11 +145,19 @@ def prepare(settings: Settings, proposed: Path, place: Path) -> Path:
 
     Raises StackError (RefusedError where the configuration is not accepted), tools.ToolError, CommandError.
     """
+    token = credentials.token_file(os.environ, settings)
+    credentials.prove_closed(credentials.shown(place), token, os.environ)
     propose(settings, ADDRESSES, proposed, mounted=True)
+    if token is not None:
+        credentials.show(token, ADDRESSES[PORTS["collector"]], proposed)
     prove(settings, proposed, programs(settings))
+    made = _complete(settings, place)
+    if token is not None:
+        there = credentials.seen(token, settings, int(environment(made)["UPCHECK_GID"]))
+        credentials.moved(token, there, proposed)
     for path in (proposed, *proposed.rglob("*")):  # containers are of other users, and no secret is in it
         path.chmod(0o755 if path.is_dir() else 0o644)
-    return _complete(settings, place)
+    return made
 
 
 def _complete(settings: Settings, configuration: Path) -> Path:
@@ -154,7 +166,7 @@ def _complete(settings: Settings, configuration: Path) -> Path:
     Raises StackError where what is there makes no sense, or can't be written.
     """
     path = settings.monitoring / ".env"
-    folder = settings.monitoring / "alertmanager/secrets"
+    folders = settings.monitoring / "alertmanager/secrets", settings.monitoring / credentials.SECRETS
     wanted = {
         "COMPOSE_PROJECT_NAME": "upcheck",
         "UPCHECK_CONFIGURATION": os.path.relpath(configuration, settings.monitoring),
@@ -167,7 +179,8 @@ def _complete(settings: Settings, configuration: Path) -> Path:
             f"{path}: UPCHECK_CONFIGURATION is {there['UPCHECK_CONFIGURATION']!r}: delete the line, and it is made anew"
         )
     try:
-        folder.mkdir(mode=0o750, exist_ok=True)
+        for folder in folders:
+            folder.mkdir(mode=0o750, exist_ok=True)
         lines = [f"{name}={value}" for name, value in wanted.items() if name not in there]
         if lines:
             text = text + ("\n" if text and not text.endswith("\n") else "") + "\n".join(lines) + "\n"

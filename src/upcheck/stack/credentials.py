@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ import yaml
 from upcheck import bearer
 from upcheck.settings import Settings
 from upcheck.stack.services import ACCESS_FLAG, Service, StackError
+
+SECRETS = "secrets"  # in the folder monitoring: what containers may see beside what Alertmanager alone does
+MOUNTED = Path("/etc/upcheck/secrets")  # where they see it
 
 
 def token_file(environ: Mapping[str, str], settings: Settings) -> Path | None:
@@ -37,9 +42,8 @@ def token_in_force(planned: Sequence[Service]) -> Path | None:
     return Path(argv[argv.index(ACCESS_FLAG) + 1]) if ACCESS_FLAG in argv else None
 
 
-def prove_closed(token: Path | None, planned: Sequence[Service], environ: Mapping[str, str]) -> None:
-    """Raises StackError where a collector that asked for a token would ask for none, and nobody has said so."""
-    before = token_in_force(planned)
+def prove_closed(before: Path | None, token: Path | None, environ: Mapping[str, str]) -> None:
+    """Raises StackError where a collector that asked for *before* would ask for none, and nobody has said so."""
     if before is not None and token is None and bearer.FILE not in environ:
         raise StackError(
             f"the collector asked for the token in {before}, and would ask for none now: "
@@ -67,6 +71,32 @@ def show(token: Path, collector: str, monitoring: Path) -> None:
             if urlsplit(str(webhook.get("url"))).netloc == collector:
                 webhook.setdefault("http_config", shown)
     _save(monitoring / "alertmanager/alertmanager.yml", alertmanager)
+
+
+def seen(token: Path, settings: Settings, group: int) -> Path:
+    """Where containers of *group* find the *token*. Raises StackError where they don't, or may not read it."""
+    folder = settings.monitoring / SECRETS
+    if token.resolve().parent != folder.resolve():
+        raise StackError(f"{token} is in no container: move it to {folder}, and say so in metrics_token_file")
+    status = token.stat()
+    if status.st_gid != group or not status.st_mode & stat.S_IRGRP:
+        raise StackError(f"containers may not read {token}: chgrp {group} {token} && chmod 640 {token}")
+    return MOUNTED / token.name
+
+
+def moved(token: Path, to: Path, monitoring: Path) -> None:
+    """Have the configurations in *monitoring* that show the *token* find it where it is moved *to*."""
+    for name in ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml"):
+        path = monitoring / name
+        path.write_text(path.read_text(encoding="utf-8").replace(str(token), str(to)), encoding="utf-8")
+
+
+def shown(monitoring: Path) -> Path | None:
+    """The token of containers that Prometheus' configuration in *monitoring* shows."""
+    path = monitoring / "prometheus/prometheus.yml"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    found = re.search(rf"credentials_file: {MOUNTED}/(\S+)", text)
+    return Path("monitoring", SECRETS, found[1]) if found else None
 
 
 def _load(path: Path) -> dict[str, Any]:

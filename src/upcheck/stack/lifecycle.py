@@ -129,7 +129,7 @@ class Local(Provider):
             if port not in ours:
                 free(name, port)
         token = token_file(os.environ, self.settings)
-        prove_closed(token, self.record.plan(), os.environ)
+        prove_closed(token_in_force(self.record.plan()), token, os.environ)
         found = programs(self.settings)
         proposed = self.record.folder / "proposed"
         propose(self.settings, addresses(numbers), proposed)
