@@ -50,9 +50,8 @@ class Compose:
         there = environment(self._environment)  # which has the last word, but for the variable itself
         named = {f"UPCHECK_{name.upper()}": str(getattr(settings, name)) for name in KEPT}
         self._environ |= {name: value for name, value in named.items() if name in os.environ or name not in there}
-
         token = bearer.file(settings, os.environ)
-        self._environ["UPCHECK_TOKEN"] = f"/srv/{settings.monitoring.name}/secrets/{token[1].name}" if token else ""
+        self._environ["UPCHECK_TOKEN"] = f"/srv/monitoring/{credentials.SECRETS}/{token[1].name}" if token else ""
 
     @property
     def project(self) -> str:
