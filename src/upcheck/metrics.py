@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge, Metric, write_to_textfil
 from prometheus_client.parser import text_string_to_metric_families
 
 from upcheck.exposition import Family, escaped, head
-from upcheck.history import BUCKETS, Engine, History, HistoryError, Latest
+from upcheck.history import BUCKETS, Engine, History, HistoryError, Latest, NoHistoryError
 from upcheck.probes.families import FAMILIES as OF_PROBES
 from upcheck.result import Outcome, Result
 
@@ -180,11 +180,12 @@ class CheckMetrics:
         return b"".join(_written(family, lines[family.name], openmetrics) for family in FAMILIES)
 
     def _read(self, lines: Lines) -> None:
-        if not self._history.exists():
+        try:
+            with History(self._history, read_only=True) as history:
+                latest, engines = history.latest(), history.engines()
+        except NoHistoryError:
             lines["upcheck_checks_dropped"].append(" 0\n")
             return
-        with History(self._history, read_only=True) as history:
-            latest, engines = history.latest(), history.engines()
         since = self._time() - FORGOTTEN
         seen: set[str] = set()
         dropped = 0

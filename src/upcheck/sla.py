@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from upcheck.declaration import seconds
-from upcheck.history import BUCKETS, History, HistoryError, Summary
+from upcheck.history import BUCKETS, History, HistoryError, NoHistoryError, Summary
 from upcheck.prometheus import Prometheus, PrometheusError, one
 from upcheck.result import Outcome, Unknown
 from upcheck.settings import nearest
@@ -133,14 +133,14 @@ class HistorySource:
 
     def past(self, name: str, file: str, window: float) -> Past:
         """See `Source`."""
-        if not self._file.exists():
-            return Past(Summary.total(name, []), None, f"no check has run yet: there is no history at {self._file}")
         try:
             with History(self._file, read_only=True) as history:
                 checks = history.names(name) or history.names(f"{file}::{name}") or _named(name, history.names())
                 unknown = "" if checks else f"no check called '{name}' has ever run{_hint(name, history.names())}"
                 summary = Summary.total(name, [history.one(check, window) for check in checks])
                 streaks = [history.streak(check) for check in checks]
+        except NoHistoryError as error:
+            return Past(Summary.total(name, []), None, f"no check has run yet: {error}")
         except HistoryError as error:
             raise NoDataError(str(error)) from None
         held = [streak.last_held if streak else None for streak in streaks]

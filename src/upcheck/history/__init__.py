@@ -16,7 +16,7 @@ from upcheck.history.engine import Claim, ClaimError, Engine
 from upcheck.history.fold import fold
 from upcheck.history.queries import Latest, Streak
 from upcheck.history.retention import KEEP
-from upcheck.history.schema import VERSION, HistoryError, NewerHistoryError, connect, connect_to_read
+from upcheck.history.schema import VERSION, HistoryError, NewerHistoryError, NoHistoryError, connect, connect_to_read
 from upcheck.history.tally import BUCKETS, DAY, HOUR, Summary, bucket
 from upcheck.history.writer import Writer, text
 from upcheck.result import Result
@@ -24,7 +24,7 @@ from upcheck.state import Condition
 
 __all__ = [
     "BUCKETS", "DAY", "HOUR", "KEEP", "VERSION", "Claim", "ClaimError", "Engine", "History", "HistoryError", "Latest",
-    "Streak", "Summary", "bucket",
+    "NoHistoryError", "Streak", "Summary", "bucket",
 ]  # fmt: skip
 
 

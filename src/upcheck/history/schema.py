@@ -80,6 +80,10 @@ class HistoryError(Exception):
     """The history can't be used; the message names the file and what would help."""
 
 
+class NoHistoryError(HistoryError):
+    """Nobody has written one yet, or somebody is about to."""
+
+
 class NewerHistoryError(HistoryError):
     """A newer upcheck wrote the history."""
 
@@ -111,7 +115,7 @@ def connect(file: Path) -> sqlite3.Connection:
 def connect_to_read(file: Path) -> sqlite3.Connection:
     """*file* as it is, never written to. Raises HistoryError where there is none that we can read, or sqlite3.Error."""
     if not file.exists():
-        raise HistoryError(f"no history at {file}: `upcheck check` makes one, or name another with UPCHECK_HISTORY")
+        raise NoHistoryError(f"no history at {file}: `upcheck check` makes one, or name another with UPCHECK_HISTORY")
     db = _read_only(file)
     try:
         if 0 < _version(db, file) < VERSION:
@@ -119,7 +123,7 @@ def connect_to_read(file: Path) -> sqlite3.Connection:
             connect(file).close()
             db = _read_only(file)
         if _version(db, file) == 0:
-            raise HistoryError(f"history {file} is empty: `upcheck check` fills it")
+            raise NoHistoryError(f"history {file} is empty: `upcheck check` fills it")
     except BaseException:
         db.close()
         raise
