@@ -63,7 +63,7 @@ $(READY): $(firstword $(wildcard constraints.txt) Makefile)
 .PHONY: test lint bench
 # Hundreds of processes would each compile the library again where no bytecode is written.
 test: $(READY) ## the library's own tests
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest tests -n 4 --dist loadfile --no-loadscope-reorder -q
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest tests -n 5 --dist loadfile --no-loadscope-reorder -q
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/ruff check
