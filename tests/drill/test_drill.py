@@ -49,10 +49,12 @@ def test_alerts_come_to_their_receivers_and_are_over() -> None:
     assert told(found["ServiceDown"], "firing") == told(found["ServiceDown"], "resolved") == critical
     assert told(found["HighMemoryUsage"], "firing") == {"warning/slack"}
     assert told(found["CodexLowCacheHitRatio"], "resolved") == {"info/webhook"}
-    for one in found["ServiceDown"].told:
-        if one.status == "firing":
-            assert re.search(r"\[FIRING \d\] ServiceDown of vibebox \(critical\)", one.text)  # both, or first one
-            assert "runbooks/vibebox.md#servicedown" in one.text
+    # Two alerts are one message; on a busy machine the second may miss the first message, and is in the next.
+    firing = [one for one in found["ServiceDown"].told if one.status == "firing"]
+    assert any("[FIRING 2] ServiceDown of vibebox (critical)" in one.text for one in firing)
+    for one in firing:
+        assert re.search(r"\[FIRING [12]\] ServiceDown of vibebox \(critical\)", one.text)
+        assert "runbooks/vibebox.md#servicedown" in one.text
     cache = found["CodexLowCacheHitRatio"]
     first = next(one for one in cache.told if one.status == "firing")
     assert cache.began is not None

@@ -41,8 +41,19 @@ def run_of(repo: Repo, *arguments: str) -> tuple[str, int, float]:
             "call not done within 1 s",
         ),
         ("assert 'x' * 300_000 == 'y'", "assert"),
+        ("raise AssertionError('x' * 3_000_000)", "AssertionError"),
     ],
-    ids=["sleeps", "computes", "interrupts", "exits", "recurses", "eats memory", "swallows all", "says too much"],
+    ids=[
+        "sleeps",
+        "computes",
+        "interrupts",
+        "exits",
+        "recurses",
+        "eats memory",
+        "swallows all",
+        "says too much",
+        "says far more",
+    ],
 )
 def test_a_check_that_misbehaves_fails_alone(repo: Repo, body: str, sentence: str) -> None:
     repo.write("checks/test_good.py", GOOD)

@@ -95,9 +95,14 @@ def stack(repo: Repo) -> Iterator[Started]:
         repo.upcheck("stop")
 
 
-@pytest.fixture
-def started(stack: Started) -> Started:
-    """The stack, started again where a test before has stopped it."""
+def again(stack: Started) -> Started:
+    """The *stack*, started again where a test has stopped it."""
     if not stack.repo.record.running:
         stack.repo.upcheck("up")
     return stack
+
+
+@pytest.fixture
+def started(stack: Started) -> Started:
+    """A stack that runs, whatever the test before has done with it."""
+    return again(stack)

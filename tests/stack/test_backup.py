@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.stack.conftest import Repo, Started
+from tests.stack.conftest import Repo, Started, again
 from tests.stack.test_stack import asked, asked_up
 from tests.waiting import eventually
 from upcheck.history import History
@@ -51,9 +51,7 @@ def silences(url: str) -> set[str]:
 @pytest.fixture(scope="module")
 def backup(stack: Started) -> Path:
     """A backup of a stack that runs, with a sample, a silence and a history."""
-    repo = stack.repo
-    if not repo.record.running:
-        repo.upcheck("up")
+    repo = again(stack).repo
     eventually(lambda: asked_up(repo), lambda: "no sample")
     silenced(repo.url("alertmanager"), "kept")
     with History(repo.path / ".upcheck/history.sqlite", read_only=True) as history:

@@ -16,7 +16,7 @@ from upcheck.settings import Settings
 from upcheck.stack.services import BINARIES, StackError, addressed, modules
 
 TARGETS = Path("prometheus/targets")
-_CONFIGURED = ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml")
+CONFIGURED = ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml")
 _TIMEOUT = 20.0  # seconds for an exporter to read its configuration
 _MOUNTED = "/etc/alertmanager/secrets"  # in a container
 _SECRET = re.compile(r"(_file:\s*[\"']?)secrets/")
@@ -42,7 +42,7 @@ def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounte
     they are to be *mounted*.
     """
     source = settings.monitoring
-    for name in _CONFIGURED:
+    for name in CONFIGURED:
         if not (source / name).is_file():
             raise StackError(f"{source / name} is not there: a stack needs it; `upcheck init FOLDER` writes one")
     try:
@@ -54,7 +54,7 @@ def propose(settings: Settings, places: Mapping[int, str], into: Path, *, mounte
             place = into / secrets.relative_to(source)
             place.mkdir() if mounted else place.symlink_to(secrets.resolve())
         kept = _MOUNTED if mounted else (source / "alertmanager/secrets").resolve()
-        for name in _CONFIGURED:
+        for name in CONFIGURED:
             text = addressed((into / name).read_text(encoding="utf-8"), places)
             if name.startswith("alertmanager/"):  # which looks for some of them where it was started, not beside itself
                 text = _SECRET.sub(lambda found: f"{found[1]}{kept}/", text)
@@ -72,7 +72,7 @@ def prove(settings: Settings, proposed: Path, found: Mapping[str, Path]) -> None
 
     Raises RefusedError with what the first of them says, CommandError where one gives no answer.
     """
-    for tool, name in zip(("promtool", "amtool"), _CONFIGURED, strict=True):
+    for tool, name in zip(("promtool", "amtool"), CONFIGURED, strict=True):
         try:
             verdict = configs.check(found[tool], proposed / name)
         except DocumentError as error:

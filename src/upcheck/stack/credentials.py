@@ -13,6 +13,7 @@ import yaml
 
 from upcheck import bearer
 from upcheck.settings import Settings
+from upcheck.stack.configuration import CONFIGURED
 from upcheck.stack.services import ACCESS_FLAG, Service, StackError
 
 SECRETS = "secrets"  # in the folder monitoring: what containers may see beside what Alertmanager alone does
@@ -86,7 +87,7 @@ def seen(token: Path, settings: Settings, group: int) -> Path:
 
 def moved(token: Path, to: Path, monitoring: Path) -> None:
     """Have the configurations in *monitoring* that show the *token* find it where it is moved *to*."""
-    for name in ("prometheus/prometheus.yml", "alertmanager/alertmanager.yml"):
+    for name in CONFIGURED:
         path = monitoring / name
         path.write_text(path.read_text(encoding="utf-8").replace(str(token), str(to)), encoding="utf-8")
 
