@@ -15,13 +15,13 @@ from tests.databases import packages
 from tests.databases.servers import Server, folder, listens
 from tests.rules.test_backtest import API, INCIDENTS, backtest, openmetrics, two_days
 from tests.stack.test_more_than_one import SHIPPED, example, wait_for
-from tests.test_sla import history, objectives, scraped, sla
+from tests.test_sla import history, now, objectives, scraped, sla
 from upcheck import tools
 from upcheck.servers import free_port, prometheus
 from upcheck.settings import Settings
 from upcheck.sla import Objectives, PrometheusSource
 
-__all__ = ["history", "sla"]  # fixtures of the other tests of objectives
+__all__ = ["history", "now", "sla"]  # fixtures of the other tests of objectives
 
 SENT = re.compile(r"^prometheus_remote_storage_queue_highest_sent_timestamp_seconds\{.*\} (\S+)$", re.MULTILINE)
 SECONDS = re.compile(r" (\d+)$", re.MULTILINE)
@@ -91,8 +91,8 @@ def test_a_backtest_of_it_is_that_of_the_same_history_in_a_file(victoria: str, t
     assert "3 pages, 10.5 a week, precision 0.67, recall 1.00" in of_api
 
 
-def test_objectives_are_what_the_history_says(victoria: str, sla: Objectives) -> None:
-    remembered(victoria, scraped(int(time.time())))
+def test_objectives_are_what_the_history_says(victoria: str, sla: Objectives, now: float) -> None:
+    remembered(victoria, scraped(int(now)))
     there, here = objectives(PrometheusSource(victoria))("test_api"), sla("test_api")
     assert there.availability == pytest.approx(here.availability, abs=0.002)
     assert there.latency(0.99) == pytest.approx(here.latency(0.99), rel=0.05)
